@@ -1,0 +1,209 @@
+//! What types cannot say about a configuration. The first thing that is wrong is reported, with file, key and a hint.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::Duration;
+
+use chassis::config::nearest;
+use chassis::failure::{Exit, Failure};
+use depot::names::JobName;
+use globset::Glob;
+
+use super::{Config, DatabaseJob, DepotName, FilesJob, Job, Keeper, Mode};
+
+type Checked = Result<(), Failure>;
+
+/// No run may last longer: what it refers to is safe from the keeper for 72 hours.
+const DEADLINE_MAX: Duration = Duration::from_secs(48 * 3600);
+/// What a condemned pack is given at least before it goes.
+const GRACE_MIN: Duration = Duration::from_secs(72 * 3600);
+/// More threads than this only hurt the server.
+const PARALLEL_MAX: u32 = 64;
+
+/// Checks all of it; `path` stands for the file in messages.
+pub(super) fn check(path: &Path, config: &Config) -> Result<(), Failure> {
+    check_paths(config)
+        .and_then(|()| check_depots(config))
+        .and_then(|()| check_recipients(config))
+        .and_then(|()| config.jobs.iter().try_for_each(|(name, job)| check_job(config, name, job)))
+        .and_then(|()| config.keeper.iter().try_for_each(|keeper| check_keeper(config, keeper)))
+        .map_err(|failure| Failure { message: format!("{}: {}", path.display(), failure.message), ..failure })
+}
+
+fn refuse(key: &str, problem: impl std::fmt::Display) -> Failure {
+    Failure::new(Exit::Usage, format!("{key}: {problem}"))
+}
+
+fn check_paths(config: &Config) -> Checked {
+    let paths = [("state-dir", &config.state_dir), ("control-socket", &config.control_socket)];
+    paths.into_iter().try_for_each(|(key, path)| check_absolute(key, path))
+}
+
+fn check_absolute(key: &str, path: &Path) -> Checked {
+    if path.is_absolute() {
+        return Ok(());
+    }
+    Err(refuse(key, format_args!("`{}` is not an absolute path", path.display()))
+        .hint("begin it with `/`: a daemon has no directory of its own"))
+}
+
+fn check_depots(config: &Config) -> Checked {
+    for (name, store) in &config.depots {
+        let kinds = [store.directory.is_some(), store.sftp.is_some(), store.s3.is_some()];
+        match kinds.into_iter().filter(|is_given| *is_given).count() {
+            1 => {}
+            0 => {
+                return Err(refuse(&format!("depots.{name}"), "says nowhere where the depot is")
+                    .hint(format!("add a table `[depots.{name}.directory]`, `.sftp` or `.s3`")));
+            }
+            _ => {
+                return Err(refuse(&format!("depots.{name}"), "is in more than one place")
+                    .hint("give each place a depot of its own; a job may name several"));
+            }
+        }
+    }
+    if config.depots.is_empty() && !config.jobs.is_empty() {
+        return Err(refuse("depots", "there is none, and jobs need one")
+            .hint("add a table such as `[depots.vault.directory]`"));
+    }
+    Ok(())
+}
+
+fn check_recipients(config: &Config) -> Checked {
+    if config.jobs.is_empty() {
+        return Ok(());
+    }
+    if config.recipients.is_empty() && config.recipients_file.is_none() {
+        return Err(refuse("recipients", "there is none: nobody could ever read a backup")
+            .hint("run `backupctl keys generate` on a safe host, and put the public key here"));
+    }
+    config.recipients().map(drop).map_err(|error| {
+        let hint = chassis::failure::hint_of(&error)
+            .unwrap_or("a recipient is a public key: `age1...` or `ssh-ed25519 ...`")
+            .to_owned();
+        refuse("recipients", format_args!("{error:#}")).hint(hint)
+    })
+}
+
+fn check_job(config: &Config, name: &JobName, job: &Job) -> Checked {
+    let key = |field: &str| format!("jobs.{name}.{field}");
+    check_kind(name, job)?;
+    if let Some(schedule) = &job.schedule {
+        chassis::schedule::Schedule::parse(schedule, job.time_zone)
+            .map_err(|error| bad_schedule(&key("schedule"), &error))?;
+    }
+    check_depot_names(config, &key("depots"), job.depots.as_deref())?;
+    if job.deadline.0.is_zero() || job.deadline.0 > DEADLINE_MAX {
+        return Err(refuse(&key("deadline"), format_args!("{} is not allowed", job.deadline))
+            .hint("at most 48h: the keeper spares what a run refers to for 72 hours"));
+    }
+    for (field, hook) in
+        [("before", &job.before), ("after", &job.after), ("after-failed", &job.after_failed)]
+    {
+        check_hook(&key(field), hook)?;
+    }
+    if let Some(files) = &job.files {
+        check_files(&key("files"), files)?;
+    }
+    job.database.iter().try_for_each(|database| check_database(&key("database"), database))
+}
+
+fn bad_schedule(key: &str, error: &chassis::schedule::ScheduleError) -> Failure {
+    refuse(key, error).hint(error.hint.clone())
+}
+
+fn check_kind(name: &JobName, job: &Job) -> Checked {
+    let tables = format!("`[jobs.{name}.files]` or `[jobs.{name}.database]`");
+    match (&job.files, &job.database) {
+        (None, None) => Err(refuse(&format!("jobs.{name}"), "says nowhere what to back up")
+            .hint(format!("add one of {tables}"))),
+        (Some(_), Some(_)) => Err(refuse(&format!("jobs.{name}"), "has two sources")
+            .hint(format!("keep one of {tables}; make a second job for the other"))),
+        _ => Ok(()),
+    }
+}
+
+fn check_depot_names(config: &Config, key: &str, names: Option<&[DepotName]>) -> Checked {
+    let Some(names) = names else { return Ok(()) };
+    if names.is_empty() {
+        return Err(refuse(key, "is empty").hint("leave the key out for all depots"));
+    }
+    let mut seen = HashSet::new();
+    for name in names {
+        if !config.depots.contains_key(name) {
+            return Err(unknown_depot(config, key, name));
+        }
+        if !seen.insert(name) {
+            return Err(refuse(key, format_args!("`{name}` is named twice")).hint("name it once"));
+        }
+    }
+    Ok(())
+}
+
+fn unknown_depot(config: &Config, key: &str, name: &DepotName) -> Failure {
+    let known: Vec<&str> = config.depots.keys().map(DepotName::as_str).collect();
+    let hint = match nearest(name.as_str(), known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("defined in this file: {}", known.join(", ")),
+    };
+    refuse(key, format_args!("no depot is called `{name}`")).hint(hint)
+}
+
+fn check_hook(key: &str, hook: &[String]) -> Checked {
+    match hook.first() {
+        Some(program) if !program.starts_with('/') => {
+            Err(refuse(key, format_args!("`{program}` is not an absolute path"))
+                .hint("name the program with its path; there is no shell: `[\"/bin/sh\", \"-c\", ...]`"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_files(key: &str, files: &FilesJob) -> Checked {
+    check_absolute(&format!("{key}.root"), &files.root)?;
+    for (field, patterns) in [("include", &files.include), ("exclude", &files.exclude)] {
+        for pattern in patterns {
+            Glob::new(pattern).map_err(|error| {
+                refuse(&format!("{key}.{field}"), error)
+                    .hint("patterns are as in a shell: `*.log`, `cache/**`, `*.{jpg,png}`")
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn check_database(key: &str, job: &DatabaseJob) -> Checked {
+    check_absolute(&format!("{key}.option-file"), &job.option_file)?;
+    if let Some(path) = &job.tool_path {
+        check_absolute(&format!("{key}.tool-path"), path)?;
+    }
+    if !(1..=PARALLEL_MAX).contains(&job.parallel) {
+        return Err(refuse(&format!("{key}.parallel"), format_args!("{} is not allowed", job.parallel))
+            .hint(format!("1 to {PARALLEL_MAX} threads")));
+    }
+    if job.full_every.is_some() && job.mode == Mode::Blocks {
+        return Err(refuse(&format!("{key}.full-every"), "has no meaning with `mode = \"blocks\"`")
+            .hint("every backup of that mode is a full one; leave it out, or use `mode = \"lsn\"`"));
+    }
+    database::tool::check_extra(&job.extra_args).map_err(|error| {
+        let refused = refuse(&format!("{key}.extra-args"), &error);
+        Failure { hint: error.hint, ..refused }
+    })
+}
+
+fn check_keeper(config: &Config, keeper: &Keeper) -> Checked {
+    check_depot_names(config, "keeper.depots", keeper.depots.as_deref())?;
+    if keeper.grace.0 < GRACE_MIN {
+        return Err(refuse("keeper.grace", format_args!("{} is too short", keeper.grace))
+            .hint("at least 72h: a run of up to 48 hours may still refer to a condemned pack"));
+    }
+    let own = keeper.jobs.iter().map(|(name, rule)| (format!("keeper.jobs.{name}"), rule));
+    let default = keeper.default.iter().map(|rule| ("keeper.default".to_owned(), rule));
+    for (key, rule) in own.chain(default) {
+        if rule.is_empty() {
+            return Err(refuse(&key, "keeps nothing")
+                .hint("say what to keep, such as `daily = 14`; leave the table out to keep all"));
+        }
+    }
+    Ok(())
+}
