@@ -43,6 +43,9 @@ pub struct Config {
     /// Where `/metrics` and `/healthz` are served; loopback unless there is a reason.
     #[serde(default = "default_metrics_listen")]
     pub metrics_listen: std::net::SocketAddr,
+    /// Let other hosts read these pages.
+    #[serde(default)]
+    pub metrics_remote: bool,
     /// Public keys that everything is encrypted to: `age1...` or `ssh-ed25519 ...`.
     #[serde(default)]
     pub recipients: Vec<String>,

@@ -27,6 +27,7 @@ use crate::report::{DepotResult, Outcome, RunReport};
 use crate::source;
 use crate::state::JobState;
 
+mod database;
 mod hooks;
 
 use hooks::{HookFacts, run_hook};

@@ -24,8 +24,11 @@ pub struct History {
     pub last: Option<RunReport>,
     /// The last run that was done wholly.
     pub last_good: Option<RunReport>,
-    /// For which scheduled time a run was last started: a later one was missed if it has passed.
-    pub scheduled: Option<DateTime<Utc>>,
+    /// Due times up to here are dealt with: later ones that have passed were missed. A run that was stopped or killed does
+    /// not count.
+    pub served: Option<DateTime<Utc>>,
+    /// When the daemon met the job for the first time.
+    pub known_since: Option<DateTime<Utc>>,
 }
 
 /// The LSN chain that the next increment can build on.
@@ -95,19 +98,28 @@ impl JobState {
         self.read("last-run.json").unwrap_or_default()
     }
 
+    /// Remembers that the daemon knows the job: what was due before is not made up for.
+    pub fn begin(&self, now: DateTime<Utc>) -> Result<History> {
+        let mut history = self.history();
+        if history.served.is_none() {
+            history.served = Some(now);
+            history.known_since = Some(now);
+            self.write("last-run.json", &history)?;
+        }
+        Ok(history)
+    }
+
     /// Remembers how a run ended.
     pub fn record(&self, report: &RunReport) -> Result<()> {
         let mut history = self.history();
         if report.outcome == Outcome::Done {
             history.last_good = Some(report.clone());
         }
+        if report.exit != Exit::Interrupted as u8 {
+            history.served = Some(report.started);
+        }
         history.last = Some(report.clone());
         self.write("last-run.json", &history)
-    }
-
-    /// Remembers that the run of this scheduled time is being started.
-    pub fn record_scheduled(&self, time: DateTime<Utc>) -> Result<()> {
-        self.write("last-run.json", &History { scheduled: Some(time), ..self.history() })
     }
 
     /// The LSN chain, if there is one.

@@ -179,6 +179,11 @@ impl<R> Driver<R> {
                 (wanted.asked, wanted.timing.clone())
             };
             let time = now();
+            if let Some(schedule) = &timing.schedule
+                && is_far_ahead(schedule, served_until, time)
+            {
+                served_until = time;
+            }
             planned = plan(&timing, served_until, time, planned);
             self.publish_next(planned);
             if let Some(reason) = self.reason(asked, planned, time, timing.jitter) {
@@ -258,7 +263,7 @@ fn plan(
     now: DateTime<Utc>,
     earlier: Option<Planned>,
 ) -> Option<Planned> {
-    let due = next_due(timing.schedule.as_ref()?, served_until, now)?;
+    let due = timing.schedule.as_ref()?.next_after(served_until)?;
     let from = due.max(now);
     let jitter = delta(timing.jitter);
     let is_fit = |planned: &Planned| planned.due == due && planned.begin <= from + jitter;
@@ -268,17 +273,9 @@ fn plan(
     })
 }
 
-/// The first due time not served. Of several that the clock has gone back behind, none counts as served.
-fn next_due(
-    schedule: &Schedule,
-    served_until: DateTime<Utc>,
-    now: DateTime<Utc>,
-) -> Option<DateTime<Utc>> {
-    let again = schedule.upcoming(now).take_while(|due| *due <= served_until);
-    if again.take(2).count() > 1 {
-        return schedule.next_after(now);
-    }
-    schedule.next_after(served_until)
+/// Whether more than one due time that counts as served comes again.
+fn is_far_ahead(schedule: &Schedule, served_until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    schedule.upcoming(now).take_while(|due| *due <= served_until).take(2).count() > 1
 }
 
 fn delta(duration: Duration) -> TimeDelta {

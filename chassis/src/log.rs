@@ -191,43 +191,71 @@ fn open_file(dir: &Path, program: &str, keep_files: usize) -> Result<(NonBlockin
     if !dir.exists() {
         DirBuilder::new().recursive(true).mode(0o750).create(dir).map_err(no_log)?;
     }
-    let day = Utc::now().date_naive();
-    create_private(dir, program, day).map_err(no_log)?;
+    let mut files = DailyFiles {
+        dir: dir.to_owned(),
+        program: program.to_owned(),
+        keep: keep_files.max(1),
+        day: NaiveDate::MIN,
+    };
+    files.begin(Utc::now().date_naive()).map_err(no_log)?;
     let appender = RollingFileAppender::builder()
         .rotation(Rotation::DAILY)
         .filename_prefix(program)
         .filename_suffix("json")
-        // It makes room for a file that it is about to create; here that one is there already.
-        .max_log_files(keep_files.max(1) + 1)
         .build(dir)
         .with_context(|| format!("write the log to {}", dir.display()))?;
-    let writer = Private { appender, dir: dir.to_owned(), program: program.to_owned(), day };
     let builder = NonBlockingBuilder::default().lossy(true);
-    Ok(builder.buffered_lines_limit(BUFFERED_LINES_MAX).thread_name("log").finish(writer))
+    let builder = builder.buffered_lines_limit(BUFFERED_LINES_MAX).thread_name("log");
+    Ok(builder.finish(PrivateAppender { appender, files }))
 }
 
-/// Creates the file of a day with its mode, before the appender would with another.
-fn create_private(dir: &Path, program: &str, day: NaiveDate) -> io::Result<fs::File> {
-    let path = dir.join(format!("{program}.{}.json", day.format("%Y-%m-%d")));
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
-}
-
-/// The rolling file, each day's created with a mode of its own.
-struct Private {
-    appender: RollingFileAppender,
+/// Creates the file of each day with its mode before the appender would with another, and removes old ones. (The appender
+/// can remove too, but goes by the time of creation, and may take today's file for the oldest.)
+struct DailyFiles {
     dir: PathBuf,
     program: String,
+    keep: usize,
     day: NaiveDate,
 }
 
-impl Write for Private {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let day = Utc::now().date_naive();
-        if day != self.day {
-            self.day = day;
-            // If that fails, so does the appender, with the same error.
-            drop(create_private(&self.dir, &self.program, day));
+impl DailyFiles {
+    fn begin(&mut self, day: NaiveDate) -> io::Result<()> {
+        if day == self.day {
+            return Ok(());
         }
+        self.day = day;
+        let path = self.dir.join(self.name_of(day));
+        OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+        let mut days: Vec<_> = fs::read_dir(&self.dir)?
+            .filter_map(|entry| self.day_of(entry.ok()?.file_name().to_str()?))
+            .collect();
+        days.sort();
+        for old in days.iter().rev().skip(self.keep).filter(|old| **old != day) {
+            fs::remove_file(self.dir.join(self.name_of(*old)))?;
+        }
+        Ok(())
+    }
+
+    /// As the appender names it.
+    fn name_of(&self, day: NaiveDate) -> String {
+        format!("{}.{}.json", self.program, day.format("%Y-%m-%d"))
+    }
+
+    fn day_of(&self, name: &str) -> Option<NaiveDate> {
+        let day = name.strip_prefix(&self.program)?.strip_prefix('.')?.strip_suffix(".json")?;
+        NaiveDate::parse_from_str(day, "%Y-%m-%d").ok()
+    }
+}
+
+struct PrivateAppender {
+    appender: RollingFileAppender,
+    files: DailyFiles,
+}
+
+impl Write for PrivateAppender {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // If the file cannot be created, the appender says so too; an old one that stays does no harm.
+        drop(self.files.begin(Utc::now().date_naive()));
         self.appender.write(bytes)
     }
 
@@ -273,19 +301,17 @@ mod tests {
     #[test]
     fn only_so_many_files_are_kept_and_never_todays_lost() {
         let dir = tempfile::tempdir().unwrap();
-        for day in 10..20 {
-            fs::write(dir.path().join(format!("backupd.2026-01-{day}.json")), "old").unwrap();
+        let today = format!("backupd.{}.json", Utc::now().format("%Y-%m-%d"));
+        let old = (10..20).map(|day| format!("backupd.2026-01-{day}.json"));
+        let foreign = ["backup.2026-01-10.json", "backupd.json", "backupd.2026-01-10.json.gz"];
+        for name in old.chain(foreign.map(str::to_owned)).chain([today.clone()]) {
+            fs::write(dir.path().join(&name), &name).unwrap();
         }
-        fs::write(dir.path().join("unrelated.txt"), "").unwrap();
-        let today = Utc::now().date_naive();
-        create_private(dir.path(), "backupd", today).unwrap().write_all(b"today").unwrap();
-        for keep_files in [3, 1, 0] {
+        for (keep_files, left) in [(3, 3), (1, 1), (0, 1)] {
             drop(open_file(dir.path(), "backupd", keep_files).unwrap());
-            let count = fs::read_dir(dir.path()).unwrap().count();
-            assert_eq!(count, keep_files.max(1) + 1, "and the unrelated one");
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), left + foreign.len());
         }
-        let path = dir.path().join(format!("backupd.{today}.json"));
-        assert_eq!(fs::read_to_string(path).unwrap(), "today");
+        assert_eq!(fs::read_to_string(dir.path().join(&today)).unwrap(), today);
     }
 
     #[test]

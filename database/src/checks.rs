@@ -1,7 +1,8 @@
-//! The conditions under which backups of a database work, one by one, each with what to do about it.
+//! The conditions under which backups of a database work, one by one, each with what to do about
+//! it.
 //!
-//! [`check_database`] goes and looks; [`checks`] judges what was seen, without I/O, so that it can be tested against states that
-//! no test server can be brought into.
+//! [`check_database`] goes and looks; [`checks`] judges what was seen, without I/O, so that it can
+//! be tested against states that no test server can be brought into.
 
 use std::path::Path;
 
@@ -41,7 +42,8 @@ impl Check {
 }
 
 /// Looks at the option file, the tool and the server, and judges them. Blocks; takes at most
-/// [`crate::server::READ_TIME_MAX`]. What cannot be seen because something before it failed is left out.
+/// [`crate::server::READ_TIME_MAX`]. What cannot be seen because something before it failed is left
+/// out.
 pub fn check_database(tool: BackupTool, option_file: &Path) -> Vec<Check> {
     let mut found = Vec::new();
     let options = match OptionFile::read(option_file, tool) {
@@ -51,7 +53,9 @@ pub fn check_database(tool: BackupTool, option_file: &Path) -> Vec<Check> {
     found.push(option_file_is_private(&options));
     let at = tool::find(tool);
     match &at {
-        Ok(at) => found.push(Check::good("backup tool", format!("{} {}", at.path.display(), at.version))),
+        Ok(at) => {
+            found.push(Check::good("backup tool", format!("{} {}", at.path.display(), at.version)))
+        }
         Err(error) => found.push(Check::failed("backup tool", error)),
     }
     match ServerState::read(&options) {
@@ -82,7 +86,11 @@ pub fn checks(state: &ServerState, at: Option<&ToolAt>) -> Vec<Check> {
 fn option_file_is_private(options: &OptionFile) -> Check {
     let path = options.path.display();
     if options.is_world_readable {
-        return Check::bad("option file", format!("{path} can be read by everybody"), format!("chmod 600 {path}"));
+        return Check::bad(
+            "option file",
+            format!("{path} can be read by everybody"),
+            format!("chmod 600 {path}"),
+        );
     }
     Check::good("option file", path.to_string())
 }
@@ -108,24 +116,41 @@ fn tool_fits(state: &ServerState, at: &ToolAt) -> Check {
     }
     let fits = match at.tool {
         BackupTool::MariaDb => at.server.same_series(state.version),
-        // Version 2.4 is built from 5.7 and reads 5.6 too; from 8.0 on each series has its own tool, not older than it.
-        BackupTool::Percona if at.server.major < 8 => matches!((state.version.major, state.version.minor), (5, 6 | 7)),
+        // Version 2.4 is built from 5.7 and reads 5.6 too; from 8.0 on each series has its own
+        // tool, not older than it.
+        BackupTool::Percona if at.server.major < 8 => {
+            matches!((state.version.major, state.version.minor), (5, 6 | 7))
+        }
         BackupTool::Percona => at.server.same_series(state.version) && at.server >= state.version,
     };
     if fits {
         return Check::good(NAME, detail);
     }
     let Version { major, minor, .. } = state.version;
-    Check::bad(NAME, detail, format!("install {} of series {major}.{minor}, as new as the server", at.tool))
+    Check::bad(
+        NAME,
+        detail,
+        format!("install {} of series {major}.{minor}, as new as the server", at.tool),
+    )
 }
 
 /// The privileges that a backup needs on everything; of each group any one will do.
 pub fn privileges_needed(flavour: Flavour, version: Version) -> &'static [&'static [&'static str]] {
-    const OLD: &[&[&str]] = &[&["RELOAD"], &["PROCESS"], &["LOCK TABLES"], &["REPLICATION CLIENT", "SUPER"]];
-    const MARIADB: &[&[&str]] =
-        &[&["RELOAD"], &["PROCESS"], &["LOCK TABLES"], &["BINLOG MONITOR", "REPLICATION CLIENT", "SUPER"]];
-    const MYSQL: &[&[&str]] =
-        &[&["RELOAD"], &["PROCESS"], &["LOCK TABLES"], &["REPLICATION CLIENT", "SUPER"], &["BACKUP_ADMIN"]];
+    const OLD: &[&[&str]] =
+        &[&["RELOAD"], &["PROCESS"], &["LOCK TABLES"], &["REPLICATION CLIENT", "SUPER"]];
+    const MARIADB: &[&[&str]] = &[
+        &["RELOAD"],
+        &["PROCESS"],
+        &["LOCK TABLES"],
+        &["BINLOG MONITOR", "REPLICATION CLIENT", "SUPER"],
+    ];
+    const MYSQL: &[&[&str]] = &[
+        &["RELOAD"],
+        &["PROCESS"],
+        &["LOCK TABLES"],
+        &["REPLICATION CLIENT", "SUPER"],
+        &["BACKUP_ADMIN"],
+    ];
     match flavour {
         Flavour::MariaDb if version >= Version::of(10, 5, 0) => MARIADB,
         Flavour::MySql | Flavour::Percona if version >= Version::of(8, 0, 0) => MYSQL,
@@ -139,14 +164,21 @@ fn grants(state: &ServerState) -> Check {
         state.privileges.iter().any(|held| held == *privilege || held == "ALL PRIVILEGES")
     };
     let needed = privileges_needed(state.flavour, state.version);
-    let missing: Vec<&str> =
-        needed.iter().filter(|group| !group.iter().any(|p| has(&p))).map(|group| group[0]).collect();
+    let missing: Vec<&str> = needed
+        .iter()
+        .filter(|group| !group.iter().any(|p| has(&p)))
+        .map(|group| group[0])
+        .collect();
     if missing.is_empty() {
         return Check::good(NAME, format!("{} has what a backup needs", state.account));
     }
     let missing = missing.join(", ");
     let account = quote_account(&state.account);
-    Check::bad(NAME, format!("{} lacks {missing}", state.account), format!("GRANT {missing} ON *.* TO {account};"))
+    Check::bad(
+        NAME,
+        format!("{} lacks {missing}", state.account),
+        format!("GRANT {missing} ON *.* TO {account};"),
+    )
 }
 
 fn quote_account(account: &str) -> String {
@@ -227,7 +259,9 @@ mod tests {
             data_bytes: 1 << 30,
             galera: None,
             account: "o'neil@localhost".into(),
-            privileges: ["BINLOG MONITOR", "LOCK TABLES", "PROCESS", "RELOAD"].map(String::from).to_vec(),
+            privileges: ["BINLOG MONITOR", "LOCK TABLES", "PROCESS", "RELOAD"]
+                .map(String::from)
+                .to_vec(),
         }
     }
 
@@ -294,8 +328,14 @@ mod tests {
         };
         assert_eq!(names(galera.clone(), true), [] as [&str; 0]);
         assert_eq!(names(galera.clone(), false), ["galera binary log"]);
-        assert_eq!(names(GaleraState { gtid_mode: false, ..galera.clone() }, true), ["galera binary log"]);
+        assert_eq!(
+            names(GaleraState { gtid_mode: false, ..galera.clone() }, true),
+            ["galera binary log"]
+        );
         assert_eq!(names(GaleraState { local_state: 2, ..galera.clone() }, true), ["galera node"]);
-        assert_eq!(names(GaleraState { cluster_status: "non-Primary".into(), ..galera }, true), ["galera node"]);
+        assert_eq!(
+            names(GaleraState { cluster_status: "non-Primary".into(), ..galera }, true),
+            ["galera node"]
+        );
     }
 }

@@ -1,27 +1,30 @@
 //! Names of databases, tables and partitions as the names of their files, and back.
 //!
-//! Letters, digits and `_` stand for themselves; some letters of Latin, Greek, Cyrillic and Armenian become `@` and two
-//! characters, everything else `@` and four hexadecimal digits. The table of the two-character codes was taken from a
-//! MariaDB 10.11 (`CONVERT(… USING filename)` of every character), and a test compares it with the server again.
-//! The encoding is the same in MySQL since 5.1.
+//! Letters, digits and `_` stand for themselves; some letters of Latin, Greek, Cyrillic and
+//! Armenian become `@` and two characters, everything else `@` and four hexadecimal digits. The
+//! table of the two-character codes was taken from a MariaDB 10.11 (`CONVERT(… USING filename)` of
+//! every character), and a test compares it with the server again. The encoding is the same in
+//! MySQL since 5.1.
+
+mod codes;
 
 use std::fmt::Write;
 
-/// Lines of a first code point in hexadecimal, and two characters for it and each that follows it.
-const SHORT_CODES: &str = include_str!("filename.txt");
+use self::codes::SHORT_CODES;
 
 /// The prefix of a name that is to be taken as it is (databases from before MySQL 5.1).
 const RAW_PREFIX: &str = "#mysql50#";
 
 /// Names of devices on Windows; as a table they get `@@@` appended, on all systems.
 const DEVICES: &[&str] = &[
-    "con", "prn", "aux", "nul", "com1", "com2", "com3", "com4", "com5", "com6", "com7", "com8", "com9", "lpt1", "lpt2",
-    "lpt3", "lpt4", "lpt5", "lpt6", "lpt7", "lpt8", "lpt9", "clock$",
+    "con", "prn", "aux", "nul", "com1", "com2", "com3", "com4", "com5", "com6", "com7", "com8",
+    "com9", "lpt1", "lpt2", "lpt3", "lpt4", "lpt5", "lpt6", "lpt7", "lpt8", "lpt9", "clock$",
 ];
 
 /// The name of the file (without extension) or directory of a table, database or partition.
 ///
-/// Characters beyond U+FFFF cannot be in the name of a table; they give `None`, as does a raw name that is a path.
+/// Characters beyond U+FFFF cannot be in the name of a table; they give `None`, as does a raw name
+/// that is a path.
 pub fn tablename_to_filename(name: &str) -> Option<String> {
     if let Some(raw) = name.strip_prefix(RAW_PREFIX) {
         return (!raw.contains(['/', '\0']) && raw != "..").then(|| raw.to_owned());
@@ -66,7 +69,8 @@ fn decode(filename: &str) -> Option<String> {
             name.push(char::from_u32(code)?);
             rest = &rest[3..];
         } else {
-            let digits = rest.get(1..5).filter(|digits| digits.bytes().all(|d| d.is_ascii_hexdigit()))?;
+            let digits =
+                rest.get(1..5).filter(|digits| digits.bytes().all(|d| d.is_ascii_hexdigit()))?;
             name.push(char::from_u32(u32::from_str_radix(digits, 16).ok()?)?);
             rest = &rest[5..];
         }
@@ -75,23 +79,16 @@ fn decode(filename: &str) -> Option<String> {
 }
 
 fn short_code(code: u16) -> Option<&'static str> {
-    short_codes().find_map(|(first, pairs)| {
-        let index = usize::from(code.checked_sub(first)?) * 2;
+    SHORT_CODES.iter().find_map(|(first, pairs)| {
+        let index = usize::from(code.checked_sub(*first)?) * 2;
         pairs.get(index..index + 2)
     })
 }
 
 fn code_of(pair: &str) -> Option<u32> {
-    short_codes().find_map(|(first, pairs)| {
+    SHORT_CODES.iter().find_map(|(first, pairs)| {
         let index = pairs.as_bytes().chunks_exact(2).position(|known| known == pair.as_bytes())?;
-        Some(u32::from(first) + index as u32)
-    })
-}
-
-fn short_codes() -> impl Iterator<Item = (u16, &'static str)> {
-    SHORT_CODES.lines().map(|line| {
-        let (first, pairs) = line.split_once(' ').expect("our own table has two columns");
-        (u16::from_str_radix(first, 16).expect("our own table starts with a code"), pairs)
+        Some(u32::from(*first) + index as u32)
     })
 }
 

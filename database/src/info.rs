@@ -1,7 +1,8 @@
 //! What the backup tools write about a backup: positions, versions, times.
 //!
-//! The files come from the stream, so they are read as hostile: limited in size, and every number is parsed strictly.
-//! Names changed with MariaDB 11.1 from `xtrabackup_*` to `mariadb_backup_*`; both are known for both tools.
+//! The files come from the stream, so they are read as hostile: limited in size, and every number
+//! is parsed strictly. Names changed with MariaDB 11.1 from `xtrabackup_*` to `mariadb_backup_*`;
+//! both are known for both tools.
 
 mod parse;
 
@@ -38,7 +39,12 @@ pub enum Metadata {
 impl Metadata {
     /// All of them.
     pub const ALL: [Self; 6] = [
-        Self::Checkpoints, Self::Info, Self::BinlogInfo, Self::GaleraInfo, Self::BackupMyCnf, Self::RedoLog,
+        Self::Checkpoints,
+        Self::Info,
+        Self::BinlogInfo,
+        Self::GaleraInfo,
+        Self::BackupMyCnf,
+        Self::RedoLog,
     ];
 
     /// The names that the file can have, at the top of the backup.
@@ -53,16 +59,19 @@ impl Metadata {
         }
     }
 
-    /// The metadata file at a path of the stream, if it is one whose content [`Positions::parse`] wants.
+    /// The metadata file at a path of the stream, if it is one whose content [`Positions::parse`]
+    /// wants.
     pub fn of(path: &Path) -> Option<Self> {
         let wanted = [Self::Checkpoints, Self::Info, Self::BinlogInfo, Self::GaleraInfo];
         wanted.into_iter().find(|file| file.names().iter().any(|name| path == Path::new(name)))
     }
 }
 
-/// What must be in a backup of this server, whether full or incremental. Without all of it a run is no success.
+/// What must be in a backup of this server, whether full or incremental. Without all of it a run is
+/// no success.
 pub fn required_files(log_bin: bool, galera: bool) -> Vec<Metadata> {
-    let mut required = vec![Metadata::Checkpoints, Metadata::Info, Metadata::BackupMyCnf, Metadata::RedoLog];
+    let mut required =
+        vec![Metadata::Checkpoints, Metadata::Info, Metadata::BackupMyCnf, Metadata::RedoLog];
     if log_bin {
         required.push(Metadata::BinlogInfo);
     }
@@ -72,7 +81,8 @@ pub fn required_files(log_bin: bool, galera: bool) -> Vec<Metadata> {
     required
 }
 
-/// The names of required files that a backup does not have. `has` is asked for a path in the backup.
+/// The names of required files that a backup does not have. `has` is asked for a path in the
+/// backup.
 pub fn missing_files(required: &[Metadata], has: impl Fn(&Path) -> bool) -> Vec<&'static str> {
     required
         .iter()
@@ -145,9 +155,11 @@ pub struct Positions {
 impl Positions {
     /// Reads the positions from metadata files by their names; others are passed over.
     ///
-    /// Fails if the checkpoints or the info file is missing, or if any file does not say what it should.
+    /// Fails if the checkpoints or the info file is missing, or if any file does not say what it
+    /// should.
     pub fn parse(tool: BackupTool, files: &BTreeMap<String, Vec<u8>>) -> anyhow::Result<Self> {
-        let checkpoints = text_of(Metadata::Checkpoints, files)?.context("find xtrabackup_checkpoints")?;
+        let checkpoints =
+            text_of(Metadata::Checkpoints, files)?.context("find xtrabackup_checkpoints")?;
         let (kind, [from_lsn, to_lsn, last_lsn]) =
             parse::checkpoints(checkpoints).context("read xtrabackup_checkpoints")?;
         let info = text_of(Metadata::Info, files)?.context("find xtrabackup_info")?;
@@ -186,7 +198,11 @@ impl Positions {
             bail!("parent was taken by {} from {}", parent.tool, parent.flavour);
         }
         if self.from_lsn != parent.to_lsn {
-            bail!("increment starts at LSN {}, its parent ends at {}", self.from_lsn, parent.to_lsn);
+            bail!(
+                "increment starts at LSN {}, its parent ends at {}",
+                self.from_lsn,
+                parent.to_lsn
+            );
         }
         if self.to_lsn < self.from_lsn {
             bail!("increment ends at LSN {}, before it starts at {}", self.to_lsn, self.from_lsn);
@@ -196,7 +212,9 @@ impl Positions {
 }
 
 fn text_of(file: Metadata, files: &BTreeMap<String, Vec<u8>>) -> anyhow::Result<Option<&str>> {
-    let Some(name) = file.names().iter().find(|name| files.contains_key(**name)) else { return Ok(None) };
+    let Some(name) = file.names().iter().find(|name| files.contains_key(**name)) else {
+        return Ok(None);
+    };
     let bytes = &files[*name];
     if bytes.len() > METADATA_LENGTH_MAX {
         bail!("{name} is longer than {METADATA_LENGTH_MAX} bytes");

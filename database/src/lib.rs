@@ -1,8 +1,9 @@
-//! MySQL and MariaDB as we need them: the stream of the backup tools, the tools themselves and what they write
-//! about a backup, the state of a server, and single tables out of a prepared backup.
+//! MySQL and MariaDB as we need them: the stream of the backup tools, the tools themselves and what
+//! they write about a backup, the state of a server, and single tables out of a prepared backup.
 //!
-//! Nothing here decides when a backup is taken or where it goes. Passwords are read from option files only, are never
-//! put on a command line, and are never printed. `docs/databases.md` has the formats and their sources.
+//! Nothing here decides when a backup is taken or where it goes. Passwords are read from option
+//! files only, are never put on a command line, and are never printed. `docs/databases.md` has the
+//! formats and their sources.
 
 pub mod checks;
 pub mod filename;

@@ -1,8 +1,9 @@
 //! Option files (`my.cnf`) as far as they say how to reach a server.
 //!
-//! The same file is given to the backup tool, so it is read as the tool reads it: groups by name, the last value in the
-//! file wins, `!include` and `!includedir`, quotes, escapes, `_` for `-`. Passwords are never printed nor serialized.
-//! TLS settings are not used here: a server on the same host is reached over its socket or loopback.
+//! The same file is given to the backup tool, so it is read as the tool reads it: groups by name,
+//! the last value in the file wins, `!include` and `!includedir`, quotes, escapes, `_` for `-`.
+//! Passwords are never printed nor serialized. TLS settings are not used here: a server on the same
+//! host is reached over its socket or loopback.
 
 mod syntax;
 
@@ -91,7 +92,8 @@ impl OptionFile {
         Ok(options)
     }
 
-    /// Where to connect to: TCP if a host other than `localhost` or the protocol says so, else the socket.
+    /// Where to connect to: TCP if a host other than `localhost` or the protocol says so, else the
+    /// socket.
     pub fn endpoint(&self) -> Endpoint {
         let host = self.host.as_deref().filter(|host| *host != "localhost");
         let is_tcp = match self.protocol.as_deref() {
@@ -156,7 +158,9 @@ impl OptionFile {
             "socket" => self.socket = Some(PathBuf::from(value)),
             "host" => self.host = Some(value),
             "protocol" => self.protocol = Some(value),
-            "port" => self.port = Some(value.parse().map_err(|_| "port is not a number up to 65535")?),
+            "port" => {
+                self.port = Some(value.parse().map_err(|_| "port is not a number up to 65535")?)
+            }
             _ => {}
         }
         Ok(())
@@ -169,8 +173,9 @@ fn beside(file: &Path, other: &str) -> PathBuf {
 
 fn fault(path: &Path, line: Option<usize>, what: &str) -> Failure {
     let place = line.map(|line| format!(":{line}")).unwrap_or_default();
-    Failure::new(Exit::Usage, format!("option file {}{place}: {what}", path.display()))
-        .hint("it needs a group [client] with user, password and socket, as for the command mariadb")
+    Failure::new(Exit::Usage, format!("option file {}{place}: {what}", path.display())).hint(
+        "it needs a group [client] with user, password and socket, as for the command mariadb",
+    )
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
-//! The state of a server, read in one connection: version and flavour, binary log, positions, Galera, grants, size.
+//! The state of a server, read in one connection: version and flavour, binary log, positions,
+//! Galera, grants, size.
 //!
-//! [`ServerState::read`] blocks and brings its own runtime, so it must not be called from async code; there is
-//! [`connect`] for that. Nothing is changed on the server. Every question has a deadline.
+//! [`ServerState::read`] blocks and brings its own runtime, so it must not be called from async
+//! code; there is [`connect`] for that. Nothing is changed on the server. Every question has a
+//! deadline.
 
 mod state;
 
@@ -21,8 +23,8 @@ const ACCESS_DENIED: u16 = 1045;
 
 /// Connects as an option file says.
 ///
-/// Fails with a [`Failure`] that tells a refused login from a server that is not there. The server need not support TLS:
-/// none is used.
+/// Fails with a [`Failure`] that tells a refused login from a server that is not there. The server
+/// need not support TLS: none is used.
 pub async fn connect(options: &OptionFile) -> Result<Conn, Failure> {
     let endpoint = options.endpoint();
     let builder = OptsBuilder::default()
@@ -51,13 +53,15 @@ fn user_of(options: &OptionFile) -> String {
 fn explain(error: mysql_async::Error, options: &OptionFile, endpoint: &Endpoint) -> Failure {
     let file = options.path.display();
     match error {
-        mysql_async::Error::Server(server) if server.code == ACCESS_DENIED => {
-            Failure::new(Exit::Failed, format!("log in to the server at {endpoint}: {}", server.message))
-                .hint(format!("check user and password in {file}"))
-        }
-        mysql_async::Error::Server(server) => {
-            Failure::new(Exit::Failed, format!("log in to the server at {endpoint}: {}", server.message))
-        }
+        mysql_async::Error::Server(server) if server.code == ACCESS_DENIED => Failure::new(
+            Exit::Failed,
+            format!("log in to the server at {endpoint}: {}", server.message),
+        )
+        .hint(format!("check user and password in {file}")),
+        mysql_async::Error::Server(server) => Failure::new(
+            Exit::Failed,
+            format!("log in to the server at {endpoint}: {}", server.message),
+        ),
         mysql_async::Error::Io(mysql_async::IoError::Io(cause)) => {
             Failure::new(Exit::Failed, format!("connect to the server at {endpoint}"))
                 .hint(format!("check that the server runs, and socket, host and port in {file}"))
@@ -73,14 +77,16 @@ pub(crate) fn block_on<T>(
     options: &OptionFile,
     future: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(Exit::Failed, "start the runtime of a connection").because(error))?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+            Failure::new(Exit::Failed, "start the runtime of a connection").because(error)
+        })?;
     let outcome = runtime.block_on(async { tokio::time::timeout(READ_TIME_MAX, future).await });
     outcome.unwrap_or_else(|_| {
         let seconds = READ_TIME_MAX.as_secs();
         let message = format!("server at {} did not answer in {seconds} s", options.endpoint());
-        Err(Failure::new(Exit::Failed, message).hint("look at its process list and error log").into())
+        Err(Failure::new(Exit::Failed, message)
+            .hint("look at its process list and error log")
+            .into())
     })
 }

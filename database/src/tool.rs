@@ -1,8 +1,10 @@
-//! The two backup tools, `mariadb-backup` and `xtrabackup`: one code path, with what differs as data.
+//! The two backup tools, `mariadb-backup` and `xtrabackup`: one code path, with what differs as
+//! data.
 //!
-//! Everything about MariaDB's tool was tried with 10.11; what is said of Percona's comes from its documentation and
-//! source, because it cannot be installed from a package registry (`docs/databases.md` tells which is which). Commands
-//! are built here and run elsewhere. They carry no password: the tool reads the option file.
+//! Everything about MariaDB's tool was tried with 10.11; what is said of Percona's comes from its
+//! documentation and source, because it cannot be installed from a package registry
+//! (`docs/databases.md` tells which is which). Commands are built here and run elsewhere. They
+//! carry no password: the tool reads the option file.
 
 mod messages;
 
@@ -41,7 +43,8 @@ pub struct Facts {
     pub apply_log_only: Option<&'static str>,
     /// The oldest version whose files are understood here.
     pub version_min: Version,
-    /// Option groups that the tool reads its credentials from. Later ones in the file win, whatever their group.
+    /// Option groups that the tool reads its credentials from. Later ones in the file win, whatever
+    /// their group.
     pub option_groups: &'static [&'static str],
 }
 
@@ -52,7 +55,12 @@ const MARIADB: Facts = Facts {
     apply_log_only: None,
     version_min: Version::of(10, 3, 0),
     option_groups: &[
-        "client", "client-server", "client-mariadb", "xtrabackup", "mariabackup", "mariadb-backup",
+        "client",
+        "client-server",
+        "client-mariadb",
+        "xtrabackup",
+        "mariabackup",
+        "mariadb-backup",
     ],
 };
 
@@ -65,11 +73,33 @@ const PERCONA: Facts = Facts {
     option_groups: &["client", "xtrabackup"],
 };
 
-/// Options of the tools that a site may not set, because the run depends on them or they would show a secret.
+/// Options of the tools that a site may not set, because the run depends on them or they would show
+/// a secret.
 const OPTIONS_RESERVED: &[&str] = &[
-    "--password", "-p", "--defaults", "--no-defaults", "--print-defaults", "--login-path", "--backup", "--prepare",
-    "--target-dir", "--stream", "--parallel", "--throttle", "--incremental", "--galera-info", "--socket", "--compress",
-    "--encrypt", "--export", "--copy-back", "--move-back", "--apply-log-only", "--history", "--extra-lsndir", "--fifo",
+    "--password",
+    "-p",
+    "--defaults",
+    "--no-defaults",
+    "--print-defaults",
+    "--login-path",
+    "--backup",
+    "--prepare",
+    "--target-dir",
+    "--stream",
+    "--parallel",
+    "--throttle",
+    "--incremental",
+    "--galera-info",
+    "--socket",
+    "--compress",
+    "--encrypt",
+    "--export",
+    "--copy-back",
+    "--move-back",
+    "--apply-log-only",
+    "--history",
+    "--extra-lsndir",
+    "--fifo",
 ];
 
 impl BackupTool {
@@ -105,7 +135,8 @@ pub struct ToolAt {
     pub path: PathBuf,
     /// Its own version.
     pub version: Version,
-    /// The server that it was built from; it reads what that server writes, and older servers of the same series.
+    /// The server that it was built from; it reads what that server writes, and older servers of
+    /// the same series.
     pub server: Version,
 }
 
@@ -137,7 +168,8 @@ pub fn find(tool: BackupTool) -> anyhow::Result<ToolAt> {
 }
 
 /// `mariadb-backup based on MariaDB server 10.11.19-MariaDB debian-linux-gnu (x86_64)` or
-/// `xtrabackup version 8.0.35-31 based on MySQL server 8.0.35 Linux (x86_64) (revision id: 55ec21d7)`.
+/// `xtrabackup version 8.0.35-31 based on MySQL server 8.0.35 Linux (x86_64) (revision id:
+/// 55ec21d7)`.
 fn parse_version(tool: BackupTool, text: &str) -> Option<(Version, Version)> {
     let after = |mark: &str| -> Option<Version> {
         text.split_once(mark)?.1.split_whitespace().next()?.parse().ok()
@@ -155,7 +187,8 @@ pub struct BackupRequest {
     pub option_file: PathBuf,
     /// The server's socket, if the option file does not name it or names it relatively.
     pub socket: Option<PathBuf>,
-    /// An empty directory of our own, 0700, on any disk: in a stream nothing large is written there.
+    /// An empty directory of our own, 0700, on any disk: in a stream nothing large is written
+    /// there.
     pub target_dir: PathBuf,
     /// Copy threads; 0 for the tool's default of 1.
     pub parallel: u32,
@@ -169,7 +202,8 @@ pub struct BackupRequest {
     pub extra: Vec<String>,
 }
 
-/// The command that writes a backup as a stream to its standard output and its log to standard error.
+/// The command that writes a backup as a stream to its standard output and its log to standard
+/// error.
 ///
 /// All paths are made absolute, because `mariadb-backup` changes into the data directory.
 pub fn backup_command(at: &ToolAt, request: &BackupRequest) -> anyhow::Result<Command> {
@@ -229,7 +263,8 @@ pub struct PrepareRequest {
     pub memory_bytes: u64,
 }
 
-/// The commands that prepare a backup, to be run one after another; each must end as [`is_complete`] says.
+/// The commands that prepare a backup, to be run one after another; each must end as
+/// [`is_complete`] says.
 pub fn prepare_commands(at: &ToolAt, request: &PrepareRequest) -> anyhow::Result<Vec<Command>> {
     let steps = std::iter::once(None).chain(request.increments.iter().map(Some));
     let last = request.increments.len();
@@ -294,7 +329,8 @@ mod tests {
 
     #[test]
     fn versions_of_both_tools_are_read() {
-        let mariadb = "mariadb-backup based on MariaDB server 10.11.19-MariaDB debian-linux-gnu (x86_64)\n";
+        let mariadb =
+            "mariadb-backup based on MariaDB server 10.11.19-MariaDB debian-linux-gnu (x86_64)\n";
         let version = Version::of(10, 11, 19);
         assert_eq!(parse_version(BackupTool::MariaDb, mariadb), Some((version, version)));
         let percona = "2024-01-01T10:00:00.1-00:00 0 [Note] [MY-011825] [Xtrabackup] recognized server arguments:\n\
@@ -320,7 +356,11 @@ mod tests {
             --socket=/run/mysqld/mysqld.sock --parallel=2 --throttle=40 --incremental-lsn=44404 --galera-info \
             --lock-ddl=REDUCED";
         assert_eq!(line(&backup_command(&at(BackupTool::Percona), &request).unwrap()), expected);
-        let relative = BackupRequest { option_file: "my.cnf".into(), target_dir: "x".into(), ..BackupRequest::default() };
+        let relative = BackupRequest {
+            option_file: "my.cnf".into(),
+            target_dir: "x".into(),
+            ..BackupRequest::default()
+        };
         let command = backup_command(&at(BackupTool::MariaDb), &relative).unwrap();
         let here = std::env::current_dir().unwrap();
         let expected = format!(
@@ -332,7 +372,9 @@ mod tests {
 
     #[test]
     fn an_option_that_is_reserved_is_refused_without_its_value() {
-        for option in ["--password=secret", "-psecret", "--stream=tar", "--defaults_file=x", "secret"] {
+        for option in
+            ["--password=secret", "-psecret", "--stream=tar", "--defaults_file=x", "secret"]
+        {
             let error = check_extra(&[option.to_owned()]).expect_err(option);
             assert!(!error.to_string().contains("secret"), "{error}");
         }
@@ -352,15 +394,21 @@ mod tests {
         };
         let start = "--defaults-file=/r/full/backup-my.cnf --prepare --target-dir=/r/full";
         let memory = "--use-memory=1073741824";
-        assert_eq!(lines(BackupTool::MariaDb), [
-            format!("mariadb-backup {start} {memory}"),
-            format!("mariadb-backup {start} --incremental-dir=/r/1 {memory}"),
-            format!("mariadb-backup {start} --incremental-dir=/r/2 --export {memory}"),
-        ]);
-        assert_eq!(lines(BackupTool::Percona), [
-            format!("xtrabackup {start} --apply-log-only {memory}"),
-            format!("xtrabackup {start} --incremental-dir=/r/1 --apply-log-only {memory}"),
-            format!("xtrabackup {start} --incremental-dir=/r/2 --export {memory}"),
-        ]);
+        assert_eq!(
+            lines(BackupTool::MariaDb),
+            [
+                format!("mariadb-backup {start} {memory}"),
+                format!("mariadb-backup {start} --incremental-dir=/r/1 {memory}"),
+                format!("mariadb-backup {start} --incremental-dir=/r/2 --export {memory}"),
+            ]
+        );
+        assert_eq!(
+            lines(BackupTool::Percona),
+            [
+                format!("xtrabackup {start} --apply-log-only {memory}"),
+                format!("xtrabackup {start} --incremental-dir=/r/1 --apply-log-only {memory}"),
+                format!("xtrabackup {start} --incremental-dir=/r/2 --export {memory}"),
+            ]
+        );
     }
 }

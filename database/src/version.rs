@@ -114,7 +114,8 @@ mod tests {
 
     #[test]
     fn versions_are_read_up_to_their_suffix() {
-        let check = |text: &str, expected| assert_eq!(text.parse::<Version>().ok(), expected, "{text}");
+        let check =
+            |text: &str, expected| assert_eq!(text.parse::<Version>().ok(), expected, "{text}");
         check("10.11.19-MariaDB-0+deb12u1-log", Some(Version::of(10, 11, 19)));
         check("8.0.35-27.1", Some(Version::of(8, 0, 35)));
         check("8.4", Some(Version::of(8, 4, 0)));
@@ -126,7 +127,8 @@ mod tests {
 
     #[test]
     fn the_flavour_is_told_from_the_version_and_the_comment() {
-        let check = |version, comment, expected| assert_eq!(Flavour::of(version, comment), expected);
+        let check =
+            |version, comment, expected| assert_eq!(Flavour::of(version, comment), expected);
         check("10.11.19-MariaDB-log", "Debian 12", Flavour::MariaDb);
         check("8.0.35-27", "Percona Server (GPL), Release 27", Flavour::Percona);
         check("8.0.35-27.1", "", Flavour::Percona);

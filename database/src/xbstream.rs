@@ -1,12 +1,15 @@
-//! Reads the stream that `mariadb-backup --stream=xbstream` and `xtrabackup --stream=xbstream` write.
+//! Reads the stream that `mariadb-backup --stream=xbstream` and `xtrabackup --stream=xbstream`
+//! write.
 //!
-//! A stream is a sequence of chunks, each for one file; the files of parallel copy threads are interleaved. The reader
-//! checks every checksum, that the bytes of a file follow one another, and that all files are closed at the end: a
-//! stream that was cut anywhere is an error, never a short file. It writes nothing and holds one chunk at a time; a
-//! hostile stream cannot make it hold more than [`CHUNK_LENGTH_MAX`] nor name a path outside of the target.
+//! A stream is a sequence of chunks, each for one file; the files of parallel copy threads are
+//! interleaved. The reader checks every checksum, that the bytes of a file follow one another, and
+//! that all files are closed at the end: a stream that was cut anywhere is an error, never a short
+//! file. It writes nothing and holds one chunk at a time; a hostile stream cannot make it hold more
+//! than [`CHUNK_LENGTH_MAX`] nor name a path outside of the target.
 //!
-//! The two tools use the letter `S` for different things: MariaDB for a seek, Percona for a sparse chunk. So the reader
-//! must be told whose stream it is. `docs/databases.md` has the format and its sources.
+//! The two tools use the letter `S` for different things: MariaDB for a seek, Percona for a sparse
+//! chunk. So the reader must be told whose stream it is. `docs/databases.md` has the format and its
+//! sources.
 
 mod chunk;
 
@@ -33,7 +36,8 @@ const MAGIC: &[u8; 8] = b"XBSTCK01";
 const HEAD_LENGTH: usize = 14;
 /// The chunk may be skipped by who does not know its kind.
 const FLAG_IGNORABLE: u8 = 1;
-/// The file replaces one of the same name that came before (MariaDB: a table that changed during the backup).
+/// The file replaces one of the same name that came before (MariaDB: a table that changed during
+/// the backup).
 const FLAG_REWRITE: u8 = 2;
 
 /// Reads chunks from a stream.
@@ -62,7 +66,8 @@ struct Head {
 }
 
 impl<R: Read> Reader<R> {
-    /// A reader of the stream that `tool` writes. The source need not be buffered: chunks are read in large pieces.
+    /// A reader of the stream that `tool` writes. The source need not be buffered: chunks are read
+    /// in large pieces.
     pub fn new(inner: R, tool: BackupTool) -> Self {
         Self { inner, tool, at: 0, open: HashMap::new() }
     }
@@ -72,8 +77,8 @@ impl<R: Read> Reader<R> {
         self.at
     }
 
-    /// The next chunk, or `None` at the end of a whole stream. The payload replaces what was in `payload`, which grows
-    /// to the longest chunk and is best used again.
+    /// The next chunk, or `None` at the end of a whole stream. The payload replaces what was in
+    /// `payload`, which grows to the longest chunk and is best used again.
     pub fn next(&mut self, payload: &mut Vec<u8>) -> Result<Option<Chunk>, StreamError> {
         loop {
             payload.clear();
@@ -187,7 +192,8 @@ impl<R: Read> Reader<R> {
     fn rename(&mut self, head: Head) -> Result<Chunk, StreamError> {
         let length = u32::from_le_bytes(self.fill_array()?);
         let to = self.read_path(length)?;
-        if let Some(path) = [&head.path, &to].into_iter().find(|path| self.open.contains_key(*path)) {
+        if let Some(path) = [&head.path, &to].into_iter().find(|path| self.open.contains_key(*path))
+        {
             return Err(StreamError::Busy { at: head.at, path: path.to_path_buf() });
         }
         let kind = Kind::Rename { to };
@@ -212,15 +218,26 @@ impl<R: Read> Reader<R> {
 
     fn open_file(&mut self, head: &Head) -> Result<&mut OpenFile, StreamError> {
         if !self.open.contains_key(&head.path) {
-            limit(head.at, "number of open files", self.open.len() as u64 + 1, OPEN_FILES_MAX as u64)?;
+            limit(
+                head.at,
+                "number of open files",
+                self.open.len() as u64 + 1,
+                OPEN_FILES_MAX as u64,
+            )?;
         }
         let rewrite = head.flags & FLAG_REWRITE != 0;
         let path = Arc::clone(&head.path);
         Ok(self.open.entry(path).or_insert_with(|| OpenFile { rewrite, ..OpenFile::default() }))
     }
 
-    /// Moves the position of a file over what was read; says whether it was its first chunk, and a rewrite.
-    fn advance(&mut self, head: &Head, offset: u64, span: u64) -> Result<(bool, bool), StreamError> {
+    /// Moves the position of a file over what was read; says whether it was its first chunk, and a
+    /// rewrite.
+    fn advance(
+        &mut self,
+        head: &Head,
+        offset: u64,
+        span: u64,
+    ) -> Result<(bool, bool), StreamError> {
         let file = self.open_file(head)?;
         let expected = file.position;
         match offset.checked_add(span) {

@@ -87,20 +87,16 @@ impl Config {
     }
 }
 
-/// Opens the first depot that answers; the others are warned about.
+/// Opens the first depot that answers; the ones before it are warned about.
 pub fn open_first(depots: Vec<(String, StoreConfig)>, stop: &Stop) -> Result<Depot> {
-    let mut last = None;
-    for (name, config) in depots {
+    let count = depots.len();
+    for (number, (name, config)) in depots.into_iter().enumerate() {
         match Depot::open(&name, &config, stop) {
-            Ok(depot) => return Ok(depot),
-            Err(error) => {
-                if let Some(earlier) = last.replace(error) {
-                    tracing::warn!("{earlier:#}");
-                }
-            }
+            Err(error) if number + 1 < count => tracing::warn!("trying another depot: {error:#}"),
+            result => return result,
         }
     }
-    Err(last.expect("there is at least one depot to try"))
+    Err(Failure::new(Exit::Usage, "there is no depot to try").into())
 }
 
 #[cfg(test)]

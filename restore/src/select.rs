@@ -6,18 +6,28 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use anyhow::Result;
 use chassis::failure::{Exit, Failure};
+use database::tablespace::{TableName, is_needed_for};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 /// What to restore of a snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// None: everything.
-    paths: Option<Paths>,
+    only: Only,
     /// First names of hard links whose first name is not wanted itself, and the name that takes its place.
     renamed: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+#[derive(Clone, Debug, Default)]
+enum Only {
+    #[default]
+    Everything,
+    Paths(Paths),
+    /// These tables of a database, and what preparing it takes.
+    Tables(Vec<TableName>),
 }
 
 #[derive(Clone, Debug)]
@@ -52,17 +62,34 @@ impl Selection {
         let globs = globs.build().map_err(|error| {
             Failure::new(Exit::Usage, "the patterns of --path cannot be used").because(error)
         })?;
-        Ok(Self { paths: Some(Paths { exact, globs }), renamed: BTreeMap::new() })
+        Ok(Self { only: Only::Paths(Paths { exact, globs }), renamed: BTreeMap::new() })
+    }
+
+    /// These tables of a database, and what it takes to get them out of it. Not for a backup with renames.
+    pub fn tables(tables: Vec<TableName>) -> Self {
+        Self { only: Only::Tables(tables), renamed: BTreeMap::new() }
     }
 
     /// Whether everything is wanted.
     pub fn is_all(&self) -> bool {
-        self.paths.is_none()
+        matches!(self.only, Only::Everything)
+    }
+
+    /// Whether tables are wanted.
+    pub fn is_tables(&self) -> bool {
+        matches!(self.only, Only::Tables(_))
     }
 
     /// Whether a path is wanted.
     pub fn wants(&self, path: &[u8]) -> bool {
-        let Some(paths) = &self.paths else { return true };
+        let paths = match &self.only {
+            Only::Everything => return true,
+            Only::Tables(tables) => {
+                let path = Path::new(OsStr::from_bytes(path));
+                return tables.iter().any(|table| is_needed_for(path, table));
+            }
+            Only::Paths(paths) => paths,
+        };
         self_and_above(path).any(|path| {
             paths.exact.contains(path) || paths.globs.is_match(OsStr::from_bytes(path))
         })

@@ -13,9 +13,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use database::tablespace::has_renames;
 use depot::block::Cuts;
 use depot::manifest::{
-    Attributes, BlockRef, Entry, EntryKind, EntryPath, Head, Line, PackLine, StoredBlock,
+    Attributes, BlockRef, Entry, EntryKind, EntryPath, Head, Line, PackLine, SnapshotKind, StoredBlock,
 };
 use depot::reader::SnapshotReader;
 
@@ -50,6 +51,8 @@ pub struct Tree {
     pub owners: Vec<Owner>,
     /// Entries with a name that this program uses itself in a target, left out.
     pub left_out: Vec<String>,
+    /// Whether tables of a database were renamed or dropped while the backup was taken.
+    pub has_renames: bool,
 }
 
 /// A directory.
@@ -93,6 +96,13 @@ pub struct File {
     pub size: u64,
     /// Where the block after its last one would begin.
     end: u64,
+}
+
+impl File {
+    /// Whether it is to be restored.
+    pub fn is_wanted(&self) -> bool {
+        self.entry != NO_ENTRY
+    }
 }
 
 /// Attributes of an entry; what many have in common is stored once.
@@ -223,6 +233,7 @@ impl<'d, 's> Reading<'d, 's> {
             zeros: Vec::new(),
             owners: Vec::new(),
             left_out: Vec::new(),
+            has_renames: false,
         };
         Self {
             cuts: tree.head.cuts.clone(),
@@ -286,10 +297,11 @@ impl<'d, 's> Reading<'d, 's> {
 
     fn take_entry(&mut self, entry: Entry) -> Result<()> {
         let path = entry.path.as_bytes();
-        if is_reserved(path) {
+        if is_reserved(path, self.tree.head.kind) {
             self.tree.left_out.push(entry.path.lossy().into_owned());
             return Ok(());
         }
+        self.tree.has_renames |= has_renames(std::iter::once(entry.path.as_path()));
         let parent = self_and_above(path).nth(1);
         let parent = parent.map(|parent| self.dir_of(parent)).transpose()?;
         if entry.kind == EntryKind::Dir {
@@ -433,7 +445,7 @@ impl<'d, 's> Reading<'d, 's> {
         let mut tree = self.tree;
         tree.dirs.retain(|dir| dir.wanted);
         let files = &tree.files;
-        let is_wanted = |file: u32| files[file as usize].entry != NO_ENTRY;
+        let is_wanted = |file: u32| files[file as usize].is_wanted();
         tree.blocks.retain(|block| is_wanted(block.file));
         tree.zeros.retain(|zeros| is_wanted(zeros.file));
         tree
@@ -450,7 +462,8 @@ fn skip(cuts: &Cuts, mut at: u64, count: u32) -> Result<u64> {
 }
 
 /// Names that a restore uses in its target.
-fn is_reserved(path: &[u8]) -> bool {
+fn is_reserved(path: &[u8], kind: SnapshotKind) -> bool {
     let first = path.split(|b| *b == b'/').next();
-    first == Some(MARKER.as_bytes()) || first == Some(INCREMENTS.as_bytes())
+    let is_increments = first == Some(INCREMENTS.as_bytes()) && kind == SnapshotKind::Database;
+    first == Some(MARKER.as_bytes()) || is_increments
 }

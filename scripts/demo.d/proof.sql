@@ -1,14 +1,16 @@
--- Run on the restored server: one line a statement that must hold, with how many rows it was held for and how many
--- break it. See shop.sql for why this needs no other copy.
+-- Run on the restored server: one line for each claim, with the number of rows that were looked at
+-- and of those that break it. See shop.sql for why this needs no other copy.
 
 SET NAMES utf8mb4;
 USE shop;
 
 SELECT 'every customer and product is as it was made', COUNT(*),
   40000 - COUNT(*) + SUM(broken) FROM (
-    SELECT notes <> REPEAT(MD5(id), 8) OR mail <> CONCAT('c', id, '@example.org') AS broken FROM customers
+    SELECT notes <> REPEAT(MD5(id), 8) OR mail <> CONCAT('c', id, '@example.org') AS broken
+    FROM customers
     UNION ALL
-    SELECT description <> REPEAT(SHA1(id), 8) OR price_cents <> 100 + id * 37 MOD 9900 FROM products) AS rows_of_both;
+    SELECT description <> REPEAT(SHA1(id), 8) OR price_cents <> 100 + id * 37 MOD 9900
+    FROM products) AS rows_of_both;
 
 SELECT 'order numbers have no gap', SUM(had), SUM(last - had) FROM (
   SELECT COUNT(*) AS had, MAX(number) AS last FROM orders GROUP BY till) AS tills;
@@ -28,4 +30,5 @@ SELECT 'every line is as it was placed, and has its order', COUNT(*),
 
 SELECT 'stock is what there was less what was sold', COUNT(*),
   20000 - COUNT(*) + SUM(stock.quantity <> 1000 - COALESCE(sold, 0)) FROM stock
-  LEFT JOIN (SELECT product, SUM(quantity) AS sold FROM order_lines GROUP BY product) AS sales USING (product);
+  LEFT JOIN (SELECT product, SUM(quantity) AS sold FROM order_lines GROUP BY product) AS sales
+    USING (product);

@@ -1,8 +1,10 @@
 //! A real daemon's side and a real client on a socket in a scratch directory.
 
+use std::future::ready;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::routing::{get, post};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
@@ -162,15 +164,14 @@ async fn a_line_and_a_request_without_end_are_refused() {
 async fn a_line_arrives_before_the_next_is_written() {
     let (mut writer, reader) = tokio::io::duplex(64);
     let body = Body::from_stream(tokio_util::io::ReaderStream::new(reader));
-    let body = std::sync::Mutex::new(Some(body));
-    let take = move || body.lock().unwrap().take().unwrap_or_else(|| Bytes::new().into());
-    let router = Router::new().route("/live", post(async move || take()));
+    let body = Arc::new(Mutex::new(Some(body)));
+    let router = Router::new()
+        .route("/live", post(move || ready(body.lock().unwrap().take().expect("one request"))));
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("control.sock");
     let listener = bind(&path).unwrap();
     let stop = CancellationToken::new();
-    let shared = std::sync::Arc::new(router);
-    let server = tokio::spawn(serve(listener, (*shared).clone(), stop.clone()));
+    let server = tokio::spawn(serve(listener, router, stop.clone()));
     let mut lines = Client::new(&path, "backupd").post_stream("/live", &()).await.unwrap();
     for number in 0..3 {
         writer.write_all(format!("{{\"number\":{number}}}\n").as_bytes()).await.unwrap();

@@ -1,4 +1,5 @@
-//! Parses the text of the metadata files. The names in the messages are the old ones; MariaDB 11 has others.
+//! Parses the text of the metadata files. The names in the messages are the old ones; MariaDB 11
+//! has others.
 
 use anyhow::{Context, bail, ensure};
 use chrono::NaiveDateTime;
@@ -65,7 +66,10 @@ pub fn info(text: &str) -> anyhow::Result<Info> {
 pub fn binlog(text: &str) -> anyhow::Result<(BinlogPosition, Option<String>)> {
     let mut fields = text.trim().splitn(3, '\t');
     let file = fields.next().unwrap_or_default();
-    ensure!(!file.is_empty() && !file.contains(['/', '\0']), "not the name of a binary log: {file:?}");
+    ensure!(
+        !file.is_empty() && !file.contains(['/', '\0']),
+        "not the name of a binary log: {file:?}"
+    );
     let offset = fields.next().context("find offset")?;
     let offset = offset.trim().parse().with_context(|| format!("read offset from {offset:?}"))?;
     let gtid: String = fields.next().unwrap_or_default().split_whitespace().collect();
@@ -91,7 +95,8 @@ mod tests {
     use crate::tool::BackupTool;
     use crate::version::Flavour;
 
-    const CHECKPOINTS: &str = "backup_type = full-backuped\nfrom_lsn = 0\nto_lsn = 44404\nlast_lsn = 1250920\n";
+    const CHECKPOINTS: &str =
+        "backup_type = full-backuped\nfrom_lsn = 0\nto_lsn = 44404\nlast_lsn = 1250920\n";
     const INFO: &str = "uuid = 2baf07b0-e771-11f1-90e9-02fc00000001\nname = \ntool_name = mariadb-backup\n\
         tool_command = --defaults-file=/x --backup\ntool_version = 10.11.19-MariaDB\n\
         server_version = 10.11.19-MariaDB-0+deb12u1-log\nstart_time = 2026-11-23 19:07:46\n\
@@ -115,8 +120,12 @@ mod tests {
         assert_eq!(positions.gtid.as_deref(), Some("0-7-10"));
         assert_eq!(positions.binlog.as_ref().map(|b| b.offset), Some(211_859));
         assert_eq!(positions.galera.as_ref().map(|g| g.seqno), Some(176_283));
-        assert_eq!(positions.started.map(|time| time.to_string()).as_deref(), Some("2026-11-23 19:07:46"));
-        let new = old.into_iter().map(|(k, v)| (k.replace("xtrabackup", "mariadb_backup"), v)).collect();
+        assert_eq!(
+            positions.started.map(|time| time.to_string()).as_deref(),
+            Some("2026-11-23 19:07:46")
+        );
+        let new =
+            old.into_iter().map(|(k, v)| (k.replace("xtrabackup", "mariadb_backup"), v)).collect();
         assert_eq!(Positions::parse(BackupTool::MariaDb, &new).unwrap(), positions);
         let json = serde_json::to_string(&positions).unwrap();
         assert_eq!(serde_json::from_str::<Positions>(&json).unwrap(), positions);
@@ -124,7 +133,8 @@ mod tests {
 
     #[test]
     fn a_gtid_set_of_mysql_is_read_over_line_breaks() {
-        let (position, gtid) = binlog("mysql-bin.000002\t1232\tc777888a:1-4,\ncddd8abc:1-7\n").unwrap();
+        let (position, gtid) =
+            binlog("mysql-bin.000002\t1232\tc777888a:1-4,\ncddd8abc:1-7\n").unwrap();
         assert_eq!(position.file, "mysql-bin.000002");
         assert_eq!(gtid.as_deref(), Some("c777888a:1-4,cddd8abc:1-7"));
         assert_eq!(binlog("b.1\t4").unwrap().1, None);
@@ -133,7 +143,8 @@ mod tests {
     #[test]
     fn what_is_not_as_it_should_be_is_refused() {
         let check = |checkpoints: &str, info: &str, expected: &str| {
-            let files = files(&[("xtrabackup_checkpoints", checkpoints), ("xtrabackup_info", info)]);
+            let files =
+                files(&[("xtrabackup_checkpoints", checkpoints), ("xtrabackup_info", info)]);
             let error = Positions::parse(BackupTool::MariaDb, &files).expect_err(expected);
             assert!(format!("{error:#}").contains(expected), "{error:#}");
         };
@@ -154,11 +165,13 @@ mod tests {
     #[test]
     fn an_increment_must_start_where_its_parent_ends() {
         let of = |checkpoints: &str| {
-            let files = files(&[("xtrabackup_checkpoints", checkpoints), ("xtrabackup_info", INFO)]);
+            let files =
+                files(&[("xtrabackup_checkpoints", checkpoints), ("xtrabackup_info", INFO)]);
             Positions::parse(BackupTool::MariaDb, &files).unwrap()
         };
         let parent = of(CHECKPOINTS);
-        let increment = of("backup_type = incremental\nfrom_lsn = 44404\nto_lsn = 50000\nlast_lsn = 50000\n");
+        let increment =
+            of("backup_type = incremental\nfrom_lsn = 44404\nto_lsn = 50000\nlast_lsn = 50000\n");
         assert!(increment.check_parent(&parent).is_ok());
         assert!(increment.check_parent(&increment).is_err());
         assert!(parent.check_parent(&parent).is_err());
@@ -167,7 +180,9 @@ mod tests {
     #[test]
     fn missing_files_are_named() {
         let has = ["mariadb_backup_checkpoints", "mariadb_backup_info", "ib_logfile0"];
-        let missing = missing_files(&required_files(true, false), |path| has.iter().any(|n| path == std::path::Path::new(n)));
+        let missing = missing_files(&required_files(true, false), |path| {
+            has.iter().any(|n| path == std::path::Path::new(n))
+        });
         assert_eq!(missing, ["backup-my.cnf", "xtrabackup_binlog_info"]);
         assert_eq!(Metadata::of("xtrabackup_info".as_ref()), Some(Metadata::Info));
         assert_eq!(Metadata::of("db/xtrabackup_info".as_ref()), None);

@@ -51,9 +51,8 @@ fn without_comment(value: &str) -> &str {
 
 /// Takes quotes around a value away, and resolves `\b \t \n \r \\ \s \" \'`.
 fn unquote(value: &str) -> String {
-    let inner = ['\'', '"'].into_iter().find_map(|quote| {
-        value.strip_prefix(quote)?.strip_suffix(quote)
-    });
+    let inner =
+        ['\'', '"'].into_iter().find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote));
     let mut text = String::with_capacity(value.len());
     let mut characters = inner.unwrap_or(value).chars();
     while let Some(character) = characters.next() {

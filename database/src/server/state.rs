@@ -101,7 +101,8 @@ impl ServerState {
         let status = pairs(connection, "SHOW GLOBAL STATUS LIKE 'wsrep%'").await?;
         let account: Option<String> =
             connection.query_first("SELECT CURRENT_USER()").await.context("ask for the account")?;
-        let grants: Vec<String> = connection.query("SHOW GRANTS").await.context("ask for grants")?;
+        let grants: Vec<String> =
+            connection.query("SHOW GRANTS").await.context("ask for grants")?;
         let data_bytes = data_bytes(connection).await;
         let text = |name: &str| variables.get(name).cloned().unwrap_or_default();
         let version_text = text("version");
@@ -118,10 +119,12 @@ impl ServerState {
             server_id: number(&text("server_id")),
             log_bin: is_on(&text("log_bin")),
             log_bin_basename: some(text("log_bin_basename")).map(PathBuf::from),
-            log_replica_updates: is_on(&text("log_slave_updates")) || is_on(&text("log_replica_updates")),
+            log_replica_updates: is_on(&text("log_slave_updates"))
+                || is_on(&text("log_replica_updates")),
             binlog_format: text("binlog_format"),
             gtid: some(gtid.split_whitespace().collect()),
-            // MariaDB 12 has words for the levels of read_only; all but the first mean that users cannot write.
+            // MariaDB 12 has words for the levels of read_only; all but the first mean that users
+            // cannot write.
             read_only: !matches!(text("read_only").as_str(), "OFF" | "0" | ""),
             page_size: number(&text("innodb_page_size")),
             data_bytes,
@@ -157,7 +160,11 @@ fn galera(variables: &HashMap<String, String>, status: &HashMap<String, String>)
 async fn pairs(connection: &mut Conn, query: &str) -> anyhow::Result<HashMap<String, String>> {
     let rows: Vec<(String, Value)> =
         connection.query(query).await.with_context(|| format!("ask the server: {query}"))?;
-    Ok(rows.into_iter().take(ROWS_MAX).map(|(name, value)| (name.to_ascii_lowercase(), plain(value))).collect())
+    Ok(rows
+        .into_iter()
+        .take(ROWS_MAX)
+        .map(|(name, value)| (name.to_ascii_lowercase(), plain(value)))
+        .collect())
 }
 
 /// A value of the text protocol as text; NULL and what is not UTF-8 as far as it goes.
@@ -168,7 +175,8 @@ fn plain(value: Value) -> String {
     }
 }
 
-/// The size of all tablespaces, or of the tables that the account may see, or 0: it is only for progress.
+/// The size of all tablespaces, or of the tables that the account may see, or 0: it is only for
+/// progress.
 async fn data_bytes(connection: &mut Conn) -> u64 {
     let queries = [
         "SELECT CAST(SUM(FILE_SIZE) AS UNSIGNED) FROM information_schema.INNODB_SYS_TABLESPACES",
@@ -183,13 +191,16 @@ async fn data_bytes(connection: &mut Conn) -> u64 {
     0
 }
 
-/// `GRANT RELOAD, PROCESS ON *.* TO …` gives `RELOAD` and `PROCESS`. Rights on single databases are passed over.
+/// `GRANT RELOAD, PROCESS ON *.* TO …` gives `RELOAD` and `PROCESS`. Rights on single databases are
+/// passed over.
 fn global_privileges(grants: &[String]) -> Vec<String> {
     let mut privileges: Vec<String> = grants
         .iter()
         .take(ROWS_MAX)
         .filter_map(|grant| grant.strip_prefix("GRANT ")?.split_once(" ON *.* TO "))
-        .flat_map(|(list, _)| list.split(',').map(|privilege| privilege.trim().to_ascii_uppercase()))
+        .flat_map(|(list, _)| {
+            list.split(',').map(|privilege| privilege.trim().to_ascii_uppercase())
+        })
         .collect();
     privileges.sort();
     privileges.dedup();
@@ -215,12 +226,14 @@ mod tests {
     #[test]
     fn privileges_on_everything_are_read_from_grants() {
         let grants = [
-            "GRANT RELOAD, PROCESS ON *.* TO `b`@`localhost` IDENTIFIED BY PASSWORD '*D8'".to_owned(),
+            "GRANT RELOAD, PROCESS ON *.* TO `b`@`localhost` IDENTIFIED BY PASSWORD '*D8'"
+                .to_owned(),
             "GRANT BACKUP_ADMIN ON *.* TO `b`@`localhost`".to_owned(),
             "GRANT SELECT ON `db`.* TO `b`@`localhost`".to_owned(),
         ];
         assert_eq!(global_privileges(&grants), ["BACKUP_ADMIN", "PROCESS", "RELOAD"]);
-        let all = ["GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` WITH GRANT OPTION".to_owned()];
+        let all =
+            ["GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` WITH GRANT OPTION".to_owned()];
         assert_eq!(global_privileges(&all), ["ALL PRIVILEGES"]);
     }
 }

@@ -1,7 +1,8 @@
 //! What the backup tools say on standard error, as far as something hangs on it.
 //!
-//! The texts are those of `mariadb-backup` 10.11 (seen) and `xtrabackup` 8.0 (from its source). An exit code of zero alone
-//! proves nothing: the tools leave out files with a warning and still end well.
+//! The texts are those of `mariadb-backup` 10.11 (seen) and `xtrabackup` 8.0 (from its source). An
+//! exit code of zero alone proves nothing: the tools leave out files with a warning and still end
+//! well.
 
 /// The last words of a run that worked.
 const COMPLETE: &str = "completed OK!";
@@ -11,12 +12,13 @@ pub fn is_complete(log: &str) -> bool {
     log.trim_end().ends_with(COMPLETE)
 }
 
-/// The tablespace that a line of the log says was left out because its table was dropped meanwhile, as a path from the
-/// data directory, such as `./db/t.ibd`.
+/// The tablespace that a line of the log says was left out because its table was dropped meanwhile,
+/// as a path from the data directory, such as `./db/t.ibd`.
 ///
-/// The tool only assumes the drop. **If that file still exists after the run, the backup is not complete**, whatever the
-/// exit code: `mariadb-backup` 10.11.19 leaves out every table that was brought in by `IMPORT TABLESPACE` since the last
-/// checkpoint, and ends with `completed OK!`. After `SET GLOBAL innodb_log_checkpoint_now=ON` another run has it all.
+/// The tool only assumes the drop. **If that file still exists after the run, the backup is not
+/// complete**, whatever the exit code: `mariadb-backup` 10.11.19 leaves out every table that was
+/// brought in by `IMPORT TABLESPACE` since the last checkpoint, and ends with `completed OK!`.
+/// After `SET GLOBAL innodb_log_checkpoint_now=ON` another run has it all.
 pub fn skipped_tablespace(line: &str) -> Option<&str> {
     const MARIADB: &str = "ignore the tablespace ";
     const PERCONA: &str = "skipping tablespace ";
@@ -28,12 +30,17 @@ pub fn skipped_tablespace(line: &str) -> Option<&str> {
 pub fn advice(log: &str) -> Option<String> {
     if let Some((_, behind)) = log.split_once("missing required privilege ") {
         let privilege = behind.split(" on ").next().unwrap_or_default();
-        return Some(format!("grant {privilege} on *.* to the backup user, or run `backupctl check`"));
+        return Some(format!(
+            "grant {privilege} on *.* to the backup user, or run `backupctl check`"
+        ));
     }
     let known = [
         ("Access denied for user", "check user and password in the option file"),
         ("Access denied; you need", "run `backupctl check`: a grant is missing"),
-        ("Can't connect to", "check that the server runs, and socket, host and port in the option file"),
+        (
+            "Can't connect to",
+            "check that the server runs, and socket, host and port in the option file",
+        ),
         ("Too many open files", "raise LimitNOFILE of the service above the number of tables"),
         ("No space left on device", "free space where the tool keeps its temporary files (tmpdir)"),
         ("Was only able to copy log from", LOG_TOO_SMALL),
@@ -44,8 +51,7 @@ pub fn advice(log: &str) -> Option<String> {
     known.iter().find(|(text, _)| log.contains(text)).map(|(_, hint)| (*hint).to_owned())
 }
 
-const LOG_TOO_SMALL: &str =
-    "the server overwrote its redo log before it was copied: raise innodb_log_file_size, or lift the throttle";
+const LOG_TOO_SMALL: &str = "the server overwrote its redo log before it was copied: raise innodb_log_file_size, or lift the throttle";
 
 #[cfg(test)]
 mod tests {

@@ -12,12 +12,15 @@ use thiserror::Error;
 pub struct Chunk {
     /// Where the chunk starts in the stream, in bytes.
     pub at: u64,
-    /// The file: relative, without `.` and `..`. A [`Kind::Remove`] may name a directory or end with `*`.
+    /// The file: relative, without `.` and `..`. A [`Kind::Remove`] may name a directory or end
+    /// with `*`.
     pub path: Arc<Path>,
-    /// Whether this is the first chunk of the file since it was opened. An empty file has only its end.
+    /// Whether this is the first chunk of the file since it was opened. An empty file has only its
+    /// end.
     pub first: bool,
-    /// With `first`: the file replaces the one of the same name that came before. Without it, a name that comes a
-    /// second time is a fault that the reader does not see, because it does not remember closed files.
+    /// With `first`: the file replaces the one of the same name that came before. Without it, a
+    /// name that comes a second time is a fault that the reader does not see, because it does not
+    /// remember closed files.
     pub rewrite: bool,
     /// What is to be done.
     pub kind: Kind,
@@ -26,8 +29,9 @@ pub struct Chunk {
 /// What a chunk is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The payload belongs at this offset. That is where the file ends so far, but for one case: when an Aria log is
-    /// full, `mariadb-backup` seeks back and overwrites 7 bytes at offset 37 of `aria_log.*`, right before its end.
+    /// The payload belongs at this offset. That is where the file ends so far, but for one case:
+    /// when an Aria log is full, `mariadb-backup` seeks back and overwrites 7 bytes at offset 37 of
+    /// `aria_log.*`, right before its end.
     Payload {
         /// In bytes from the start of the file.
         offset: u64,
@@ -44,10 +48,11 @@ pub enum Kind {
         /// The size that its chunks add up to, in bytes.
         size: u64,
     },
-    /// What came before under this path is to be dropped: a file, a directory, or by `*` all that start so. It need not
-    /// exist; see [`is_removed_by`] (MariaDB only).
+    /// What came before under this path is to be dropped: a file, a directory, or by `*` all that
+    /// start so. It need not exist; see [`is_removed_by`] (MariaDB only).
     Remove,
-    /// The file that came before is to be renamed, replacing one of that name; it need not exist (MariaDB only).
+    /// The file that came before is to be renamed, replacing one of that name; it need not exist
+    /// (MariaDB only).
     Rename {
         /// The new path.
         to: Arc<Path>,
@@ -64,8 +69,8 @@ pub struct SparseRun {
 }
 
 impl Chunk {
-    /// The pieces of the payload with their offsets in the file: one, or the runs of a sparse chunk; none for the kinds
-    /// that have no payload.
+    /// The pieces of the payload with their offsets in the file: one, or the runs of a sparse
+    /// chunk; none for the kinds that have no payload.
     pub fn pieces<'a>(&'a self, payload: &'a [u8]) -> Vec<(u64, &'a [u8])> {
         match &self.kind {
             Kind::Payload { offset } => vec![(*offset, payload)],
@@ -86,8 +91,8 @@ impl Chunk {
     }
 }
 
-/// Whether a [`Kind::Remove`] of `pattern` takes `path` away: the file itself, all below a directory, or by a final `*`
-/// all whose names start so (`t#P#*`: the partitions of a table).
+/// Whether a [`Kind::Remove`] of `pattern` takes `path` away: the file itself, all below a
+/// directory, or by a final `*` all whose names start so (`t#P#*`: the partitions of a table).
 pub fn is_removed_by(pattern: &Path, path: &Path) -> bool {
     match pattern.as_os_str().as_bytes().strip_suffix(b"*") {
         Some(prefix) => path.as_os_str().as_bytes().starts_with(prefix),
@@ -103,7 +108,9 @@ pub enum StreamError {
     Io { at: u64, source: io::Error },
     #[error("backup stream ends at byte {at}, in the middle of a chunk")]
     Cut { at: u64 },
-    #[error("backup stream ends at byte {at}, but {count} files are not whole, among them {path:?}")]
+    #[error(
+        "backup stream ends at byte {at}, but {count} files are not whole, among them {path:?}"
+    )]
     Unfinished { at: u64, count: usize, path: PathBuf },
     #[error("no chunk starts at byte {at} of the backup stream")]
     Magic { at: u64 },
@@ -113,12 +120,18 @@ pub enum StreamError {
     Path { at: u64, path: PathBuf },
     #[error("{what} of {length} at byte {at} of the backup stream is over the limit of {limit}")]
     Limit { at: u64, what: &'static str, length: u64, limit: u64 },
-    #[error("checksum of {path:?} at byte {at} of the backup stream is {found:08x}, not {expected:08x}")]
+    #[error(
+        "checksum of {path:?} at byte {at} of the backup stream is {found:08x}, not {expected:08x}"
+    )]
     Checksum { at: u64, path: PathBuf, expected: u32, found: u32 },
     #[error("{path:?} goes on at {found}, not at {expected}, at byte {at} of the backup stream")]
     OutOfOrder { at: u64, path: PathBuf, expected: u64, found: u64 },
-    #[error("{path:?} is removed or renamed while it is written, at byte {at} of the backup stream")]
+    #[error(
+        "{path:?} is removed or renamed while it is written, at byte {at} of the backup stream"
+    )]
     Busy { at: u64, path: PathBuf },
-    #[error("sparse runs of {path:?} at byte {at} of the backup stream do not add up to the payload")]
+    #[error(
+        "sparse runs of {path:?} at byte {at} of the backup stream do not add up to the payload"
+    )]
     Runs { at: u64, path: PathBuf },
 }

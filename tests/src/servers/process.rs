@@ -58,10 +58,7 @@ impl Process {
     pub fn kill_descendants(&self) -> usize {
         let ids = self.descendants();
         for id in &ids {
-            if let Some(pid) = i32::try_from(*id).ok().and_then(Pid::from_raw) {
-                // It may have ended by itself.
-                drop(kill_process(pid, Signal::KILL));
-            }
+            send(*id, Signal::KILL);
         }
         ids.len()
     }
@@ -69,8 +66,18 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // It must not have new children while the old ones are killed.
+        send(self.id(), Signal::STOP);
+        self.kill_descendants();
         drop(self.child.kill());
         drop(self.child.wait());
+    }
+}
+
+/// Sends a signal to a process that may have ended by itself.
+fn send(id: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(id).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
     }
 }
 

@@ -99,7 +99,6 @@ impl VersityGw {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test has no command line")]
 fn program() -> PathBuf {
     if let Some(path) = std::env::var_os("HOLDFAST_VERSITYGW") {
         return path.into();

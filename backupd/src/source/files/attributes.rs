@@ -191,7 +191,7 @@ mod tests {
         assert!(holes_of(1 << 40, b"x"));
         assert!(holes_of(10_000, b""));
         assert!(!holes_of(100, b""), "less than a page");
-        assert!(!holes_of(70_000, &[7; 70_000]));
+        assert!(!holes_of(70_000, &vec![7; 70_000]));
     }
 
     #[test]

@@ -1,0 +1,344 @@
+//! The command line of `restore`: what can be typed, and the plot of what is done.
+//!
+//! Everything that can be refused is refused before the first byte is written: key, backup, chain, packs, tool, target.
+//! It needs no daemon. The plan and the report go to standard output, everything else to standard error.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+use chassis::cli::Stdout;
+use chassis::clock::{local_zone, parse_time};
+use chassis::failure::{Exit, Failure};
+use chassis::progress::{Bar, Bars, Progress};
+use chassis::retry::Stop;
+use chassis::units::ByteSize;
+use chrono::{DateTime, Utc};
+use clap::{CommandFactory, Parser, Subcommand};
+use database::tablespace::TableName;
+use depot::crypt::Identities;
+use depot::depot::{Depot, SnapshotInfo};
+use depot::names::{HostName, JobName, SnapshotId};
+
+use crate::chain::{Loaded, load, plan, plan_without_key};
+use crate::config::{CONFIG_PATH, Config, open_first};
+use crate::plan::{Plan, Wanted, Which, choose};
+use crate::prepare::{Preparation, find_tool, positions_of};
+use crate::report::{Report, plan_text};
+use crate::run::{Options, free_bytes, restore};
+use crate::select::Selection;
+use crate::target::{Marker, look};
+
+/// Threads beyond the number of cores: while one waits for the depot or the disk, another decodes.
+const WORKERS_EXTRA: usize = 1;
+const WORKERS_MAX: usize = 256;
+
+/// Restore a backup: files, a database, or parts of them.
+///
+/// It writes only into a new or empty directory, unless --delta names one to change. Killed or stopped, the same
+/// command goes on where it was.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "restore", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+pub struct Arguments {
+    /// Where the backups are: a directory (with a slash in it) or a name in the configuration
+    ///
+    /// Without it, the configured depots are tried in the order of their names.
+    #[arg(long, value_name = "NAME|PATH", help_heading = "Source")]
+    pub depot: Option<String>,
+    /// The configuration with the depots
+    #[arg(long, value_name = "FILE", help_heading = "Source")]
+    pub config: Option<PathBuf>,
+    /// A key that opens the backup: an age identity file or an ssh-ed25519 private key
+    #[arg(long, value_name = "FILE", help_heading = "Source")]
+    pub identity: Vec<PathBuf>,
+    /// The newest backup (the default)
+    #[arg(long, group = "which", help_heading = "Which backup")]
+    pub latest: bool,
+    /// The newest backup that began at this time or before: "2026-11-23 02:10", "yesterday 03:00", "2h ago"
+    #[arg(long, value_name = "TIME", group = "which", help_heading = "Which backup")]
+    pub at: Option<String>,
+    /// This backup
+    #[arg(long, value_name = "ID", group = "which", help_heading = "Which backup")]
+    pub snapshot: Option<SnapshotId>,
+    /// Only backups of this job
+    #[arg(long, help_heading = "Which backup")]
+    pub job: Option<JobName>,
+    /// Only backups of this host
+    #[arg(long, help_heading = "Which backup")]
+    pub host: Option<HostName>,
+    /// The directory to restore into: new or empty
+    #[arg(long, value_name = "DIR", help_heading = "What and where")]
+    pub target: Option<PathBuf>,
+    /// Only this file or directory, or what matches this pattern (`*` within a directory, `**` across)
+    #[arg(long, value_name = "P", conflicts_with = "table", help_heading = "What and where")]
+    pub path: Vec<std::ffi::OsString>,
+    /// Only this table of a database, made ready for import into a running server; prints the statements
+    #[arg(long, value_name = "DB.TABLE", help_heading = "What and where")]
+    pub table: Vec<TableName>,
+    /// Make a database ready for a server to start on: apply the log and all increments
+    #[arg(long, help_heading = "What and where")]
+    pub prepare: bool,
+    /// Memory for applying the log, such as "2GiB"
+    #[arg(long, value_name = "SIZE", default_value = "0", help_heading = "What and where")]
+    pub prepare_memory: ByteSize,
+    /// Change an existing directory into the backup; only blocks that differ are fetched
+    #[arg(long, help_heading = "What and where")]
+    pub delta: bool,
+    /// With --delta: remove what the backup does not have
+    #[arg(long, requires = "delta", conflicts_with_all = ["path", "table"], help_heading = "What and where")]
+    pub delete: bool,
+    /// Do not set owners
+    #[arg(long, help_heading = "What and where")]
+    pub no_owner: bool,
+    /// Show what would be done, and whether everything needed is there; needs no key
+    #[arg(long, help_heading = "How")]
+    pub plan: bool,
+    /// Name what is damaged or missing in the depot, and restore the rest
+    #[arg(long, help_heading = "How")]
+    pub keep_going: bool,
+    /// Threads; one more than there are cores by default
+    #[arg(long, value_name = "N", help_heading = "How")]
+    pub workers: Option<usize>,
+    /// Do not wait until everything is on the disk: for drills
+    #[arg(long, help_heading = "How")]
+    pub no_sync: bool,
+    /// The server program that is asked how a table of --table was made
+    #[arg(long, value_name = "PROGRAM", default_value = "mariadbd", help_heading = "How")]
+    pub server: PathBuf,
+    /// Print JSON instead of text; of an error too
+    #[arg(long, help_heading = "How")]
+    pub json: bool,
+    /// What else it can do
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What is not restoring.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Print completions for a shell
+    #[command(hide = true)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    #[command(hide = true)]
+    Man,
+}
+
+/// Does what was asked for; returns [`Exit::Partial`] if not everything is as it was.
+pub fn run(arguments: &Arguments, stop: &Stop, bars: &Bars, now: DateTime<Utc>) -> Result<Exit> {
+    if let Some(command) = &arguments.command {
+        return print_help(command);
+    }
+    let target = target_of(arguments)?;
+    let config_path = arguments.config.clone().unwrap_or_else(|| CONFIG_PATH.into());
+    let config = Config::load(&config_path, arguments.config.is_some())?;
+    let wanted = wanted(arguments, now)?;
+    let identities = identities(arguments, &config)?;
+    let depot = open_first(config.depots_to_try(arguments.depot.as_deref())?, stop)?;
+    let snapshots = depot.snapshots()?;
+    let id = choose(&snapshots, &wanted)?;
+    let session = Session { arguments, depot: &depot, snapshots: &snapshots, stop, bars, now };
+    match (identities, target) {
+        (None, _) => session.show_plan_without_key(&id),
+        (Some(identities), _) if arguments.plan => session.show_plan(&id, &identities),
+        (Some(identities), Some(target)) => session.restore(&id, &identities, target),
+        (Some(_), None) => Err(no_target().into()),
+    }
+}
+
+fn print_help(command: &Command) -> Result<Exit> {
+    let mut out = Stdout::default();
+    match command {
+        Command::Completions { shell } => {
+            chassis::cli::completions(Arguments::command(), *shell, &mut out)?;
+        }
+        Command::Man => chassis::cli::man(Arguments::command(), &mut out)?,
+    }
+    out.finish().map(|()| Exit::Done)
+}
+
+/// A target, unless only the plan is wanted.
+fn target_of(arguments: &Arguments) -> Result<Option<PathBuf>> {
+    match &arguments.target {
+        None if !arguments.plan => Err(no_target().into()),
+        target => Ok(target.clone()),
+    }
+}
+
+fn no_target() -> Failure {
+    Failure::new(Exit::Usage, "no target is named")
+        .hint("name a new directory: `--target /srv/restored`, or look first with --plan")
+}
+
+/// The keys; none only if a plan can do without.
+fn identities(arguments: &Arguments, config: &Config) -> Result<Option<Identities>> {
+    let mut files = arguments.identity.clone();
+    if files.is_empty() {
+        files.extend(config.restore.identity_file.clone());
+    }
+    if files.is_empty() && arguments.plan {
+        return Ok(None);
+    }
+    if files.is_empty() {
+        return Err(Failure::new(Exit::Usage, "no key is named that opens the backup")
+            .hint("name the file that `backupctl keys generate` made: `--identity key.txt`")
+            .into());
+    }
+    Identities::from_files(&files).map(Some)
+}
+
+fn wanted(arguments: &Arguments, now: DateTime<Utc>) -> Result<Wanted> {
+    let which = match (&arguments.at, &arguments.snapshot) {
+        (Some(at), _) => Which::At(parse_time(at, now, local_zone())?),
+        (None, Some(id)) => Which::Id(id.clone()),
+        (None, None) => Which::Latest,
+    };
+    Ok(Wanted { which, job: arguments.job.clone(), host: arguments.host.clone() })
+}
+
+struct Session<'a> {
+    arguments: &'a Arguments,
+    depot: &'a Depot,
+    snapshots: &'a [SnapshotInfo],
+    stop: &'a Stop,
+    bars: &'a Bars,
+    now: DateTime<Utc>,
+}
+
+impl Session<'_> {
+    fn show_plan_without_key(&self, id: &SnapshotId) -> Result<Exit> {
+        let mut plan = plan_without_key(self.depot, self.snapshots, id, self.now)?;
+        self.look_at_target(&mut plan)?;
+        self.print_plan(&plan)
+    }
+
+    fn show_plan(&self, id: &SnapshotId, identities: &Identities) -> Result<Exit> {
+        let chain = self.load(id, identities)?;
+        let mut plan = plan(self.depot, &chain, self.now)?;
+        self.preparation(&chain)?;
+        self.look_at_target(&mut plan)?;
+        self.print_plan(&plan)
+    }
+
+    fn print_plan(&self, plan: &Plan) -> Result<Exit> {
+        let mut out = Stdout::default();
+        if self.arguments.json {
+            out.json(plan)?;
+        } else {
+            out.write_all(plan_text(plan).as_bytes())?;
+        }
+        out.finish()?;
+        if !self.arguments.keep_going {
+            plan.check()?;
+        }
+        let is_whole = plan.is_complete() && plan.missing.is_empty();
+        Ok(if is_whole { Exit::Done } else { Exit::Partial })
+    }
+
+    fn look_at_target(&self, plan: &mut Plan) -> Result<()> {
+        let Some(target) = &self.arguments.target else { return Ok(()) };
+        let marker = Marker::new(plan.chosen().id.clone(), self.selection_texts(), self.now);
+        plan.found = Some(look(target, &marker, self.arguments.delta)?.0);
+        plan.free_bytes = free_bytes(target);
+        plan.target = Some(target.clone());
+        Ok(())
+    }
+
+    fn selection_texts(&self) -> Vec<String> {
+        let paths = self.arguments.path.iter().map(|path| path.to_string_lossy().into_owned());
+        paths.chain(self.arguments.table.iter().map(TableName::quoted)).collect()
+    }
+
+    fn load(&self, id: &SnapshotId, identities: &Identities) -> Result<Vec<Loaded>> {
+        use std::os::unix::ffi::OsStrExt;
+        let selection = if self.arguments.table.is_empty() {
+            let patterns = self.arguments.path.iter().map(|path| path.as_bytes().to_vec());
+            Selection::of(&patterns.collect::<Vec<_>>())?
+        } else {
+            Selection::tables(self.arguments.table.clone())
+        };
+        load(self.depot, self.snapshots, id, identities, &selection)
+    }
+
+    /// The tool for preparing, if that is asked for.
+    fn preparation(&self, chain: &[Loaded]) -> Result<Option<Preparation>> {
+        let arguments = self.arguments;
+        if !arguments.prepare && arguments.table.is_empty() {
+            return Ok(None);
+        }
+        let chosen = &chain.last().expect("a chain has a backup").tree.head;
+        let positions = positions_of(chosen)?;
+        Ok(Some(Preparation {
+            tool: find_tool(&positions)?,
+            positions,
+            tables: arguments.table.clone(),
+            memory_bytes: arguments.prepare_memory.0,
+            server: arguments.server.clone(),
+        }))
+    }
+
+    fn restore(&self, id: &SnapshotId, identities: &Identities, target: PathBuf) -> Result<Exit> {
+        let arguments = self.arguments;
+        let chain = self.load(id, identities)?;
+        let prepare = self.preparation(&chain)?;
+        let mut plan = plan(self.depot, &chain, self.now)?;
+        self.look_at_target(&mut plan)?;
+        if !arguments.keep_going {
+            plan.check()?;
+        }
+        warn(&plan);
+        let progress = Arc::new(Progress::default());
+        let options = Options {
+            target,
+            selection: self.selection_texts(),
+            delta: arguments.delta,
+            delete: arguments.delete,
+            keep_going: arguments.keep_going,
+            set_owner: rustix::process::geteuid().is_root() && !arguments.no_owner,
+            prepare,
+            sync: !arguments.no_sync,
+            workers: workers(arguments),
+            stop: self.stop.clone(),
+            progress: progress.clone(),
+        };
+        let shown = Bar::start(self.bars).follow(progress);
+        let result = restore(self.depot, identities, chain, &options, self.now);
+        drop(shown);
+        self.print_report(&result?)
+    }
+
+    fn print_report(&self, report: &Report) -> Result<Exit> {
+        let mut out = Stdout::default();
+        if self.arguments.json {
+            out.json(report)?;
+        } else {
+            out.write_all(report.text().as_bytes())?;
+        }
+        out.finish()?;
+        Ok(if report.is_whole() { Exit::Done } else { Exit::Partial })
+    }
+}
+
+/// What the user should know before it begins.
+fn warn(plan: &Plan) {
+    if !plan.is_complete() {
+        tracing::warn!("this backup is PARTIAL: some files are not sound, the report names them");
+    }
+    for missing in &plan.missing {
+        tracing::warn!("pack {}: {}", missing.pack, missing.what);
+    }
+    if plan.free_bytes.is_some_and(|free| free < plan.bytes) {
+        let (free, bytes) = (plan.free_bytes.unwrap_or_default(), plan.bytes);
+        tracing::warn!("the target's disk may be too small: {} free, {} to come", ByteSize(free), ByteSize(bytes));
+    }
+    tracing::info!("restoring {} from depot `{}`", plan.chosen().id, plan.depot);
+}
+
+fn workers(arguments: &Arguments) -> usize {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    arguments.workers.unwrap_or(cores + WORKERS_EXTRA).clamp(1, WORKERS_MAX)
+}

@@ -1,0 +1,215 @@
+//! A restore from its beginning to its end: target, content, attributes, preparation, flush, and only then the mark of
+//! an unfinished restore goes.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use chassis::progress::Progress;
+use chassis::retry::Stop;
+use chrono::{DateTime, Utc};
+use depot::crypt::Identities;
+use depot::depot::Depot;
+use depot::manifest::{Problem, SnapshotKind};
+
+use crate::beneath::Beneath;
+use crate::chain::Loaded;
+use crate::existing::{Options as ExistingOptions, keep_what_fits, make_dirs};
+use crate::fetch::{Damage, Fetch, fetch, sort_by_pack};
+use crate::place::{Place, place};
+use crate::prepare::{self, Preparation};
+use crate::report::Report;
+use crate::share::check_stop;
+use crate::target::{Found, Marker, Target, extra, remove_tree};
+use crate::tree::Tree;
+
+/// What a restore is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The directory.
+    pub target: PathBuf,
+    /// The parts that were asked for, as they were written; all if empty.
+    pub selection: Vec<String>,
+    /// Whether the target may have something in it.
+    pub delta: bool,
+    /// Whether what the backup does not have is removed from it.
+    pub delete: bool,
+    /// Whether damage is noted and the rest restored.
+    pub keep_going: bool,
+    /// Whether owners are set; it takes root.
+    pub set_owner: bool,
+    /// How a database is made ready for a server; none: it is not.
+    pub prepare: Option<Preparation>,
+    /// Whether everything is flushed to the disk at the end.
+    pub sync: bool,
+    /// Threads.
+    pub workers: usize,
+    /// To stop early.
+    pub stop: Stop,
+    /// What is shown.
+    pub progress: Arc<Progress>,
+}
+
+/// Restores a chain that was read. What is at its place already is not fetched.
+pub fn restore(
+    depot: &Depot,
+    identities: &Identities,
+    chain: Vec<Loaded>,
+    options: &Options,
+    now: DateTime<Utc>,
+) -> Result<Report> {
+    let clock = Instant::now();
+    let chosen = chain.last().expect("a chain has a backup").tree.head.clone();
+    let marker = Marker::new(chosen.id.clone(), options.selection.clone(), now);
+    let target = Target::open(&options.target, &marker, options.delta)?;
+    let mut report = Report::new(&chosen, depot.name(), &target);
+    let session = Session { depot, identities, options, target: &target };
+    let mut known = HashSet::new();
+    let mut trees = Vec::new();
+    for Loaded { tree, place } in chain {
+        let tree = session.restore_link(tree, &place, &mut report)?;
+        trees.push((tree, place));
+    }
+    for (tree, place) in &trees {
+        collect_known(tree, place, &mut known);
+    }
+    session.handle_extra(&known.iter().map(PathBuf::as_path).collect(), &mut report)?;
+    let links = trees.len();
+    drop((trees, known));
+    if let Some(preparation) = &options.prepare {
+        options.progress.begin("prepare", 0);
+        let (set_owner, stop) = (options.set_owner, &options.stop);
+        prepare::run(&target.root, links, preparation, set_owner, stop, &mut report)?;
+    } else if chosen.kind == SnapshotKind::Database {
+        let positions = prepare::positions_of(&chosen)?;
+        report.next_steps = prepare::prepare_steps(&options.target, links, &positions);
+    }
+    session.finish(&mut report)?;
+    report.seconds = clock.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// All names that the backup has, from the target on.
+fn collect_known(tree: &Tree, place: &Path, known: &mut HashSet<PathBuf>) {
+    let in_target = |path: &Path| match (place == Path::new("."), path == Path::new(".")) {
+        (true, _) => path.to_owned(),
+        (false, true) => place.to_owned(),
+        (false, false) => place.join(path),
+    };
+    if place != Path::new(".") {
+        known.extend(place.ancestors().filter(|p| !p.as_os_str().is_empty()).map(Path::to_owned));
+    }
+    known.extend(tree.dirs.iter().map(|dir| in_target(&dir.path)));
+    known.extend(tree.entries.iter().map(|node| in_target(&node.path)));
+}
+
+struct Session<'a> {
+    depot: &'a Depot,
+    identities: &'a Identities,
+    options: &'a Options,
+    target: &'a Target,
+}
+
+impl Session<'_> {
+    /// Everything in the target is a restore's, or the user said that what is not in the backup may go.
+    fn may_delete(&self) -> bool {
+        self.target.owned || self.options.delete
+    }
+
+    fn restore_link(&self, mut tree: Tree, into: &Path, report: &mut Report) -> Result<Tree> {
+        let options = self.options;
+        let (workers, stop, progress) = (options.workers, &options.stop, &*options.progress);
+        check_stop(stop)?;
+        let made;
+        let root = if into == Path::new(".") {
+            &self.target.root
+        } else {
+            made = self.target.root.make_root(into)?;
+            &made
+        };
+        make_dirs(root, &tree, self.may_delete())?;
+        if self.target.found != Found::New {
+            let existing =
+                ExistingOptions { workers, delete: self.may_delete(), stop, progress };
+            report.bytes_kept += keep_what_fits(root, &mut tree, existing)?;
+            sort_by_pack(&mut tree);
+        }
+        progress.begin(format!("restore {}", tree.head.id), tree.content_bytes());
+        let damage = fetch(Fetch {
+            depot: self.depot,
+            identities: self.identities,
+            tree: &tree,
+            root,
+            workers,
+            keep_going: options.keep_going,
+            stop,
+            progress,
+        })?;
+        let set_owner = options.set_owner;
+        let problems =
+            place(Place { tree: &tree, root, set_owner, workers, stop, progress })?;
+        note(report, &tree, damage, problems);
+        tree.blocks = Vec::new();
+        tree.zeros = Vec::new();
+        Ok(tree)
+    }
+
+    /// Removes or names what the backup does not have.
+    fn handle_extra(&self, known: &HashSet<&Path>, report: &mut Report) -> Result<()> {
+        if self.target.found == Found::New || !self.options.selection.is_empty() {
+            return Ok(());
+        }
+        let root = &self.target.root;
+        let found = extra(root, known)?;
+        if !self.may_delete() {
+            report.extra = shown(&found);
+            return Ok(());
+        }
+        for path in &found {
+            check_stop(&self.options.stop)?;
+            remove_tree(root, path)?;
+        }
+        // Those that a restore left itself are nobody's business.
+        report.deleted = if self.target.owned { Vec::new() } else { shown(&found) };
+        Ok(())
+    }
+
+    fn finish(&self, report: &mut Report) -> Result<()> {
+        if self.options.sync {
+            self.options.progress.begin("flush to disk", 0);
+            let flushed = self.target.root.sync();
+            flushed.map_err(|error| crate::fetch::write_failure(error, self.target.root.path()))?;
+        }
+        let is_files = report.kind == SnapshotKind::Files;
+        if is_files && !self.options.set_owner {
+            let why = if rustix::process::geteuid().is_root() { "as asked for" } else { "not root" };
+            report.notices.push(format!("owners were not set, nor set-id bits: {why}"));
+        }
+        self.target.finish()
+    }
+}
+
+fn shown(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| path.display().to_string()).collect()
+}
+
+fn note(report: &mut Report, tree: &Tree, damage: Vec<Damage>, problems: Vec<Problem>) {
+    report.files += tree.files.iter().filter(|file| file.is_wanted()).count() as u64;
+    report.entries += (tree.entries.len() + tree.dirs.len()) as u64;
+    report.bytes += tree.bytes();
+    report.bytes_fetched += tree.content_bytes();
+    report.damage.extend(damage);
+    report.problems.extend(problems);
+    report.problems_of_backup.extend(tree.head.problems.iter().cloned());
+    let left_out = tree.left_out.iter();
+    report.notices.extend(left_out.map(|path| format!("{path} was left out: the name is ours")));
+}
+
+/// A target that is there, for a look at its disk.
+pub fn free_bytes(target: &Path) -> Option<u64> {
+    let existing = target.ancestors().find(|path| path.is_dir() || path.as_os_str().is_empty())?;
+    let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
+    Beneath::open(existing).and_then(|root| root.free_bytes().context("look at disk")).ok()
+}
