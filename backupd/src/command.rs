@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use chassis::failure::Exit;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -133,6 +133,11 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
             Ok(Exit::Done)
         }
     }
+}
+
+/// For the few commands that speak with the daemon.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
 }
 
 /// A backup as it is named on the command line.

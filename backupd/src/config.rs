@@ -20,7 +20,7 @@ mod database;
 mod keeper;
 
 pub use database::{DatabaseJob, Mode};
-pub use keeper::{Keeper, Rule};
+pub use keeper::Keeper;
 
 /// The name of a depot in the configuration.
 pub type DepotName = Label;
@@ -160,7 +160,9 @@ impl Config {
 
     /// The names of the depots that a job goes to.
     pub fn depots_of<'a>(&'a self, job: &'a Job) -> Vec<&'a DepotName> {
-        job.depots.as_ref().map_or_else(|| self.depots.keys().collect(), |names| names.iter().collect())
+        job.depots
+            .as_ref()
+            .map_or_else(|| self.depots.keys().collect(), |names| names.iter().collect())
     }
 
     /// All recipients, those of the file too.

@@ -191,9 +191,11 @@ fn check_fixed(old: &Config, new: &Config) -> Result<()> {
     ];
     match changed.into_iter().find(|(_, is_changed)| *is_changed) {
         None => Ok(()),
-        Some((key, _)) => Err(Failure::new(Exit::Usage, format!("`{key}` cannot change by a reload"))
-            .hint("restart the daemon: `systemctl restart backupd`")
-            .into()),
+        Some((key, _)) => {
+            Err(Failure::new(Exit::Usage, format!("`{key}` cannot change by a reload"))
+                .hint("restart the daemon: `systemctl restart backupd`")
+                .into())
+        }
     }
 }
 

@@ -120,7 +120,7 @@ impl Group {
 
     fn signal(&self, signal: Signal) {
         // It may be gone by now, which is what is wanted.
-        drop(kill_process_group(self.pid(), signal));
+        let _ = kill_process_group(self.pid(), signal);
     }
 }
 
@@ -215,7 +215,7 @@ mod tests {
         let stop = Stop::new();
         stop.stop();
         let mut group = Group::spawn(&mut shell("sleep 600")).unwrap();
-        let hour = Instant::now() + Duration::from_secs(3600);
+        let hour = Instant::now() + Duration::from_hours(1);
         assert_eq!(group.wait(hour, &stop).unwrap(), Ended::Stopped);
     }
 
@@ -228,7 +228,8 @@ mod tests {
     #[test]
     fn only_the_last_lines_are_kept_and_long_ones_are_cut() {
         let tail = Tail::default();
-        let text = format!("{}{}\n", "x\n".repeat(TAIL_LINES_MAX + 3), "y".repeat(LINE_BYTES_MAX + 5));
+        let text =
+            format!("{}{}\n", "x\n".repeat(TAIL_LINES_MAX + 3), "y".repeat(LINE_BYTES_MAX + 5));
         for_each_line(text.as_bytes(), |line| tail.push(line));
         let lines = tail.last(TAIL_LINES_MAX * 2);
         assert_eq!(lines.len(), TAIL_LINES_MAX);

@@ -117,10 +117,13 @@ impl Run<'_> {
     /// What was cut short says that it was; why is known here.
     fn explain(&self, error: anyhow::Error, is_late: bool, daemon_stop: &Stop) -> anyhow::Error {
         if daemon_stop.is_stopped() {
-            return Failure::new(Exit::Interrupted, "the run was stopped; there is no backup of it")
-                .hint("start it again with `backupctl now`; a scheduled run is made up for")
-                .because(error)
-                .into();
+            return Failure::new(
+                Exit::Interrupted,
+                "the run was stopped; there is no backup of it",
+            )
+            .hint("start it again with `backupctl now`; a scheduled run is made up for")
+            .because(error)
+            .into();
         }
         if is_late {
             let limit = format_duration(self.job.deadline.0);
@@ -138,9 +141,16 @@ impl Run<'_> {
         let (depots, silent) = self.open_depots()?;
         let (report, parent) = match self.job.source() {
             Source::Files(files) => {
-                let mut writer = self.start_writer(&id, None, files.root.display().to_string(), &depots)?;
-                source::files::backup_tree(files, self.options.rescan, &mut writer, self.stop, self.progress)
-                    .with_context(|| format!("back up {}", files.root.display()))?;
+                let mut writer =
+                    self.start_writer(&id, None, files.root.display().to_string(), &depots)?;
+                source::files::backup_tree(
+                    files,
+                    self.options.rescan,
+                    &mut writer,
+                    self.stop,
+                    self.progress,
+                )
+                .with_context(|| format!("back up {}", files.root.display()))?;
                 (writer.finish(None)?, None)
             }
             Source::Database(database) => self.back_up_database(database, &id, &depots)?,
@@ -172,14 +182,19 @@ impl Run<'_> {
                     scope.spawn(move || Depot::open(name.as_str(), store, self.stop))
                 })
                 .collect();
-            threads.into_iter().map(|thread| thread.join().expect("opening does not panic")).collect()
+            threads
+                .into_iter()
+                .map(|thread| thread.join().expect("opening does not panic"))
+                .collect()
         });
         let mut depots = Vec::new();
         let mut silent = Vec::new();
         for (name, result) in names.iter().zip(results) {
             match result {
                 Ok(depot) => depots.push(Arc::new(depot)),
-                Err(error) if depots.is_empty() && silent.len() + 1 == names.len() => return Err(error),
+                Err(error) if depots.is_empty() && silent.len() + 1 == names.len() => {
+                    return Err(error);
+                }
                 Err(error) => {
                     tracing::warn!(job = %self.name, depot = %name, "going on without it: {error:#}");
                     let error = Some(format!("{error:#}"));
@@ -308,8 +323,14 @@ pub fn kind_of(job: &Job) -> SnapshotKind {
 /// The time of a run's id: now, but never before that of the last backup, since "the latest" must be the latest.
 ///
 /// A small step back is smoothed over; a large one is refused, because one of the two times must be wrong.
-fn next_time(now: DateTime<Utc>, last: Option<DateTime<Utc>>, accept_clock: bool) -> Result<DateTime<Utc>> {
-    let Some(last) = last.filter(|last| now < *last + TimeDelta::seconds(1)) else { return Ok(now) };
+fn next_time(
+    now: DateTime<Utc>,
+    last: Option<DateTime<Utc>>,
+    accept_clock: bool,
+) -> Result<DateTime<Utc>> {
+    let Some(last) = last.filter(|last| now < *last + TimeDelta::seconds(1)) else {
+        return Ok(now);
+    };
     if accept_clock {
         return Ok(now);
     }

@@ -89,7 +89,9 @@ impl JobState {
                 return Err(error).with_context(|| format!("lock {}", path.display()));
             }
         }
-        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).context("write lock")?;
+        file.set_len(0)
+            .and_then(|()| writeln!(file, "{}", std::process::id()))
+            .context("write lock")?;
         Ok(JobLock { _file: file })
     }
 
@@ -158,16 +160,12 @@ impl JobState {
 
 /// Makes a directory that only its owner may enter, with those above it.
 pub fn make_private_dir(dir: &Path) -> Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| {
-            Failure::new(Exit::Failed, format!("make directory {}", dir.display()))
-                .hint("the daemon must be able to write its `state-dir`")
-                .because(error)
-                .into()
-        })
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
+        Failure::new(Exit::Failed, format!("make directory {}", dir.display()))
+            .hint("the daemon must be able to write its `state-dir`")
+            .because(error)
+            .into()
+    })
 }
 
 fn busy(job: &JobName, file: &mut File) -> Failure {

@@ -1,9 +1,11 @@
-//! What the command lines of all programs share: completions, manual pages, and a standard output that may be
-//! closed early.
+//! What the command lines of all programs share: completions, manual pages, and a standard output
+//! that may be closed early.
 //!
-//! Data goes through [`Stdout`]. When its reader has gone (`backupctl list | head`), writing ends with an error that
-//! [`forgive_closed_stdout`] turns into success at the top; a broken pipe to anything else stays an error.
+//! Data goes through [`Stdout`]. When its reader has gone (`backupctl list | head`), writing ends
+//! with an error that [`forgive_closed_stdout`] turns into success at the top; a broken pipe to
+//! anything else stays an error.
 
+use std::error::Error;
 use std::fmt;
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::path::Path;
@@ -58,7 +60,7 @@ impl fmt::Display for StdoutClosed {
     }
 }
 
-impl std::error::Error for StdoutClosed {}
+impl Error for StdoutClosed {}
 
 fn mark_closed(error: io::Error) -> io::Error {
     match error.kind() {
@@ -80,7 +82,7 @@ fn is_closed_stdout(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .filter_map(io::Error::get_ref)
-        .any(|inner| inner.is::<StdoutClosed>())
+        .any(<dyn Error + Send + Sync>::is::<StdoutClosed>)
 }
 
 /// Writes the completion script of a command for a shell.
@@ -97,8 +99,8 @@ pub fn man(command: Command, output: &mut impl Write) -> Result<()> {
     clap_mangen::Man::new(command).render(output).context("write manual page")
 }
 
-/// Writes the manual pages of a command and of all its subcommands into an existing directory, as `name.1` and
-/// `name-subcommand.1`.
+/// Writes the manual pages of a command and of all its subcommands into an existing directory, as
+/// `name.1` and `name-subcommand.1`.
 pub fn man_pages(command: Command, dir: &Path) -> Result<()> {
     clap_mangen::generate_to(command, dir)
         .with_context(|| format!("write manual pages to {}", dir.display()))

@@ -1,7 +1,7 @@
 //! Points in time as people write them on a command line.
 //!
-//! A local time that a change of clocks makes ambiguous or skips is refused with what to write instead: a restore
-//! must not guess by an hour.
+//! A local time that a change of clocks makes ambiguous or skips is refused with what to write
+//! instead: a restore must not guess by an hour.
 
 use std::fs;
 
@@ -16,7 +16,8 @@ const FORMS: &str = "write \"2026-11-23 02:10:00 Europe/Berlin\", \"2026-11-23T0
 /// Reads a point in time:
 ///
 /// - RFC 3339: `2026-11-23T02:10:00+01:00`, also with a blank instead of the `T`;
-/// - local: `2026-11-23 02:10[:00[.123]]`, `2026-11-23` (midnight), in `zone_default` or in the zone written after it;
+/// - local: `2026-11-23 02:10[:00[.123]]`, `2026-11-23` (midnight), in `zone_default` or in the
+///   zone written after it;
 /// - by day: `today 03:00`, `yesterday 03:00 Europe/Berlin` (midnight if no time is given);
 /// - by distance: `now`, `10 minutes ago`, `1h30m ago`.
 pub fn parse_time(
@@ -53,7 +54,8 @@ fn parse_ago(text: &str, distance: &str, now: DateTime<Utc>) -> Result<DateTime<
         .ok_or_else(|| refuse(text))
 }
 
-/// Takes the name of a zone from the end, if there is one: it is the only word that begins with a capital letter.
+/// Takes the name of a zone from the end, if there is one: it is the only word that begins with a
+/// capital letter.
 fn split_zone(text: &str, zone_default: Tz) -> Result<(&str, Tz), Failure> {
     let Some((local, zone)) = text.rsplit_once(' ') else {
         return Ok((text, zone_default));

@@ -1,8 +1,8 @@
 //! Configuration files and the secrets they name, read strictly.
 //!
-//! An unknown key, a wrong type or a missing value is an error that shows the file, the line and a caret, and says
-//! what was probably meant. Nothing is guessed and nothing is ignored. Secrets live in files of their own, are
-//! refused when others may read them, and never print themselves.
+//! An unknown key, a wrong type or a missing value is an error that shows the file, the line and a
+//! caret, and says what was probably meant. Nothing is guessed and nothing is ignored. Secrets live
+//! in files of their own, are refused when others may read them, and never print themselves.
 
 use std::fmt;
 use std::fs::{self, File, Metadata};
@@ -62,7 +62,7 @@ fn unreadable(what: &str, path: &Path, error: io::Error) -> Failure {
 
 /// Turns what the parser says into a message with place, line and caret, and a hint apart from it.
 fn refusal(name: &str, text: &str, error: &toml::de::Error) -> Failure {
-    let (problem, hint) = split_expected(error.message());
+    let (problem, hint) = split_hint(error.message());
     // What the whole file lacks has no place in it.
     let is_of_file = |start: usize| start == 0 && problem.starts_with("missing field");
     let span = error.span().filter(|span| !is_of_file(span.start));
@@ -80,9 +80,21 @@ fn refusal(name: &str, text: &str, error: &toml::de::Error) -> Failure {
     }
 }
 
-/// Serde says "unknown field `x`, expected one of `a`, `b`": the list becomes a suggestion, or a hint of its own.
-fn split_expected(message: &str) -> (String, Option<String>) {
+/// What a `Deserialize` of ours says so that [`load`] gives the hint as a hint:
+/// `serde::de::Error::custom(with_hint(..))`.
+pub fn with_hint(problem: impl fmt::Display, hint: &str) -> String {
+    format!("{problem}{HINT_MARK}{hint}")
+}
+
+const HINT_MARK: &str = "\nhint: ";
+
+/// Serde says "unknown field `x`, expected one of `a`, `b`": the list becomes a suggestion, or a
+/// hint of its own.
+fn split_hint(message: &str) -> (String, Option<String>) {
     let message = message.trim_end();
+    if let Some((problem, hint)) = message.split_once(HINT_MARK) {
+        return (problem.to_owned(), Some(hint.to_owned()));
+    }
     if let Some((unknown, expected)) = message.split_once(", expected ")
         && unknown.starts_with("unknown ")
     {
@@ -136,7 +148,8 @@ fn tab_or_space(c: char) -> char {
     if c == '\t' { '\t' } else { ' ' }
 }
 
-/// The candidate that a mistyped word most likely stands for, if one is near: at most a third of it differs.
+/// The candidate that a mistyped word most likely stands for, if one is near: at most a third of it
+/// differs.
 pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let limit = word.chars().count().div_ceil(3);
     candidates
@@ -185,7 +198,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Reads a secret from its file, without the newline at its end. An empty or [shared](check_private) file is refused.
+/// Reads a secret from its file, without the newline at its end. An empty or
+/// [shared](check_private) file is refused.
 pub fn read_secret(path: &Path) -> Result<Secret> {
     let file = File::open(path).map_err(|error| unreadable("secret", path, error))?;
     let metadata = file.metadata().with_context(|| format!("inspect {}", path.display()))?;
@@ -203,8 +217,9 @@ pub fn read_secret(path: &Path) -> Result<Secret> {
 
 /// Refuses a file that others may read or change: any right of the group or of others.
 ///
-/// One exception, as in PostgreSQL: a file of root may be readable by its group for a program that is not root. That
-/// is how systemd hands credentials to a service (the group bits are the mask of an access list then).
+/// One exception, as in PostgreSQL: a file of root may be readable by its group for a program that
+/// is not root. That is how systemd hands credentials to a service (the group bits are the mask of
+/// an access list then).
 pub fn check_private(path: &Path) -> Result<()> {
     let metadata = fs::metadata(path).map_err(|error| unreadable("secret", path, error))?;
     check_mode(path, &metadata)
@@ -261,7 +276,8 @@ mod tests {
         let (message, hint) = refused("schedule = \"@daily\"\n\tkeep-flies = 3\n");
         assert_eq!(
             message,
-            "etc/x.toml:2:2: unknown field `keep-flies`\n  |\n2 | \tkeep-flies = 3\n  | \t^^^^^^^^^^"
+            "etc/x.toml:2:2: unknown field `keep-flies`\n  |\n2 | \tkeep-flies = 3\n  \
+             | \t^^^^^^^^^^"
         );
         assert_eq!(hint.as_deref(), Some("did you mean `keep-files`?"));
     }

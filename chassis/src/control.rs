@@ -1,8 +1,8 @@
 //! How a command talks to its daemon: HTTP over a unix socket that only the daemon's user may open.
 //!
-//! Requests and answers are JSON; long answers are streams of JSON lines. A handler that fails answers with the error,
-//! its hint and its exit code, and the client makes the same [`Failure`] of it again. Every body and every line has a
-//! limit.
+//! Requests and answers are JSON; long answers are streams of JSON lines. A handler that fails
+//! answers with the error, its hint and its exit code, and the client makes the same [`Failure`] of
+//! it again. Every body and every line has a limit.
 
 pub mod client;
 #[cfg(test)]
@@ -29,11 +29,11 @@ use crate::failure::{Exit, Failure, exit_of, hint_of};
 /// No request has a longer body.
 pub const REQUEST_BYTES_MAX: usize = 1 << 20;
 
-/// Opens the socket at `path`, mode 0600. A socket that nobody answers on is replaced; a daemon that answers there is
-/// [`Exit::Busy`]; a file of another kind is left alone.
+/// Opens the socket at `path`, mode 0600. A socket that nobody answers on is replaced; a daemon
+/// that answers there is [`Exit::Busy`]; a file of another kind is left alone.
 ///
-/// It is made in a directory of mode 0700 and moved to its name: there is no moment in which others may connect.
-/// Needs a runtime.
+/// It is made in a directory of mode 0700 and moved to its name: there is no moment in which others
+/// may connect. Needs a runtime.
 pub fn bind(path: &Path) -> Result<UnixListener> {
     check_free(path)?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -42,9 +42,14 @@ pub fn bind(path: &Path) -> Result<UnixListener> {
     let temp = private.0.join("s");
     let listener = UnixListener::bind(&temp).map_err(|error| unbindable(path, error))?;
     fs::set_permissions(&temp, Permissions::from_mode(0o600))
-        .and_then(|()| fs::rename(&temp, path))
+        .and_then(|()| take_name(&temp, path))
         .map_err(|error| unbindable(path, error))?;
     Ok(listener)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a socket holds no data that could be lost")]
+fn take_name(temp: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(temp, path)
 }
 
 fn check_free(path: &Path) -> Result<()> {
@@ -98,7 +103,8 @@ impl Drop for PrivateDir {
     }
 }
 
-/// Serves the router until `stop`; then waits for answers under way, whose streams must end by themselves.
+/// Serves the router until `stop`; then waits for answers under way, whose streams must end by
+/// themselves.
 pub async fn serve(listener: UnixListener, router: Router, stop: CancellationToken) -> Result<()> {
     axum::serve(listener, router.layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX)))
         .with_graceful_shutdown(stop.cancelled_owned())

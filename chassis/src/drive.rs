@@ -1,20 +1,24 @@
-//! The driver of one recurring job: it runs when due or when asked, never twice at once, by one code path.
+//! The driver of one recurring job: it runs when due or when asked, never twice at once, by one
+//! code path.
 //!
-//! An activation carries no input. A due time and a request only wake the driver; what it does then is decided by
-//! what is true: the clock, the schedule, the time up to which everything is dealt with, and how many requests are
-//! unanswered. So a thousand requests during one run lead to one more run, and none is lost.
+//! An activation carries no input. A due time and a request only wake the driver; what it does then
+//! is decided by what is true: the clock, the schedule, the time up to which everything is dealt
+//! with, and how many requests are unanswered. So a thousand requests during one run lead to one
+//! more run, and none is lost.
 //!
-//! **Missed runs.** Due times that passed while the host was down, asleep, or busy with the previous run are made up
-//! for by one run. A job that takes longer than its period runs back to back, it does not pile up.
+//! **Missed runs.** Due times that passed while the host was down, asleep, or busy with the
+//! previous run are made up for by one run. A job that takes longer than its period runs back to
+//! back, it does not pile up.
 //!
 //! **Clocks.** Time comes from a closure and may jump. While waiting, the driver looks at it every
-//! [`CLOCK_CHECK_INTERVAL`], so a jump ahead is noticed soon and is a missed run. After a jump back the driver does
-//! not repeat the run of the due time that it has already served. But if more than one due time comes again, the
-//! clock was far ahead before: the driver then starts over from what the clock says now, or it would stand still
-//! until the wrong time comes round. At worst, a jump back costs one run.
+//! [`CLOCK_CHECK_INTERVAL`], so a jump ahead is noticed soon and is a missed run. After a jump back
+//! the driver does not repeat the run of the due time that it has already served. But if more than
+//! one due time comes again, the clock was far ahead before: the driver then starts over from what
+//! the clock says now, or it would stand still until the wrong time comes round. At worst, a jump
+//! back costs one run.
 //!
-//! **Stopping.** A stop ends the waiting at once. It does not end a run: the job has a flag of its own for that, and the
-//! driver waits for it.
+//! **Stopping.** A stop ends the waiting at once. It does not end a run: the job has a flag of its
+//! own for that, and the driver waits for it.
 
 #[cfg(test)]
 mod tests;
@@ -35,15 +39,15 @@ use crate::schedule::Schedule;
 pub const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A run that begins this much (and the jitter) later than it was due is called missed.
-pub const LATENESS_MAX: Duration = Duration::from_secs(60);
+pub const LATENESS_MAX: Duration = Duration::from_mins(1);
 
 /// When a job runs by itself.
 #[derive(Clone, Debug, Default)]
 pub struct Timing {
     /// Nothing: only when asked.
     pub schedule: Option<Schedule>,
-    /// A scheduled or missed run begins later than it is due by up to this, at random, so that many hosts do not begin
-    /// as one. Asked runs begin at once.
+    /// A scheduled or missed run begins later than it is due by up to this, at random, so that many
+    /// hosts do not begin as one. Asked runs begin at once.
     pub jitter: Duration,
 }
 
@@ -69,7 +73,8 @@ pub struct Status<R> {
     pub last: Option<Finished<R>>,
     /// When the next run begins by itself, jitter included.
     pub next_due: Option<DateTime<Utc>>,
-    /// Requests answered by runs that have ended. A [`Ticket`] is answered when this has reached it.
+    /// Requests answered by runs that have ended. A [`Ticket`] is answered when this has reached
+    /// it.
     pub answered: u64,
 }
 
@@ -102,7 +107,8 @@ pub struct Finished<R> {
 pub struct Ticket(u64);
 
 impl<R> Status<R> {
-    /// Whether a run that began after the request has ended; [`Status::last`] is it, or a later one.
+    /// Whether a run that began after the request has ended; [`Status::last`] is it, or a later
+    /// one.
     pub fn answers(&self, ticket: Ticket) -> bool {
         self.answered >= ticket.0
     }
@@ -121,7 +127,8 @@ pub struct Activator {
 }
 
 impl Activator {
-    /// Asks for a run. One that is on does not count: it may have passed what the caller wants to see done.
+    /// Asks for a run. One that is on does not count: it may have passed what the caller wants to
+    /// see done.
     pub fn ask(&self) -> Ticket {
         let mut ticket = Ticket(0);
         self.wanted.send_modify(|wanted| {
@@ -145,8 +152,9 @@ pub struct Driver<R> {
     last_started: Option<DateTime<Utc>>,
 }
 
-/// Makes a driver, its activator and its status. `last_started` is when the job began last in an earlier life of the
-/// program: if it has been due since, it is made up for. Nothing means never, and nothing is made up for then.
+/// Makes a driver, its activator and its status. `last_started` is when the job began last in an
+/// earlier life of the program: if it has been due since, it is made up for. Nothing means never,
+/// and nothing is made up for then.
 pub fn driver<R>(
     timing: Timing,
     last_started: Option<DateTime<Utc>>,
@@ -159,8 +167,8 @@ pub fn driver<R>(
 }
 
 impl<R> Driver<R> {
-    /// Runs until `stop`. Unanswered requests are not served any more then. If `work` panics, so does this, and the
-    /// status is closed.
+    /// Runs until `stop`. Unanswered requests are not served any more then. If `work` panics, so
+    /// does this, and the status is closed.
     pub async fn run<F, W>(
         mut self,
         stop: CancellationToken,
@@ -255,8 +263,8 @@ impl Planned {
     }
 }
 
-/// The next run by schedule. Keeps the chance of an earlier plan for the same due time, unless the clock has jumped
-/// such that it would begin too late.
+/// The next run by schedule. Keeps the chance of an earlier plan for the same due time, unless the
+/// clock has jumped such that it would begin too late.
 fn plan(
     timing: &Timing,
     served_until: DateTime<Utc>,

@@ -1,11 +1,12 @@
-//! The only place that knows how to write a file so that it is there, whole, after a crash or a power cut.
+//! The only place that knows how to write a file so that it is there, whole, after a crash or a
+//! power cut.
 //!
-//! Everything is written to a temporary file in the directory of its final name, flushed to the disk, given its
-//! name in one step, and the directory is flushed too. A reader sees the whole file or none. Nobody else in the
-//! suite calls `rename`, `hard_link` or `fsync` for data that matters.
+//! Everything is written to a temporary file in the directory of its final name, flushed to the
+//! disk, given its name in one step, and the directory is flushed too. A reader sees the whole file
+//! or none. Nobody else in the suite calls `rename`, `hard_link` or `fsync` for data that matters.
 //!
-//! A failed flush is final: the kernel may have dropped the pages, so the temporary file is thrown away and the
-//! caller starts over. Modes are narrowed by the umask, as always.
+//! A failed flush is final: the kernel may have dropped the pages, so the temporary file is thrown
+//! away and the caller starts over. Modes are narrowed by the umask, as always.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -16,8 +17,9 @@ use std::time::{Duration, SystemTime};
 /// How the names of all temporary files begin, 16 hexadecimal digits follow.
 pub const TEMP_PREFIX: &str = ".holdfast-temp-";
 
-/// A temporary file that nobody wrote to for this long, and that no process holds, is a leftover of a crash.
-pub const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
+/// A temporary file that nobody wrote to for this long, and that no process holds, is a leftover of
+/// a crash.
+pub const LEFTOVER_AGE: Duration = Duration::from_hours(1);
 
 /// A step of durable writing that did not succeed, with the path it was about.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +35,8 @@ pub struct DurableError {
 }
 
 impl DurableError {
-    /// What kind of error the system reported, for a caller that branches on a full disk or a name taken.
+    /// What kind of error the system reported, for a caller that branches on a full disk or a name
+    /// taken.
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()
     }
@@ -48,8 +51,8 @@ fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DurableE
     move |source| DurableError { step, path: path.to_owned(), source }
 }
 
-/// Writes a file under `path`, replacing what was there. After an error the old content is still whole, or, if only
-/// the flush of the directory failed, the new one is.
+/// Writes a file under `path`, replacing what was there. After an error the old content is still
+/// whole, or, if only the flush of the directory failed, the new one is.
 pub fn write_replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
     written(path, bytes, mode)?.replace(path)
 }
@@ -70,7 +73,8 @@ fn written(path: &Path, bytes: &[u8], mode: u32) -> Result<NewFile, DurableError
 /// A file being written that has no name yet. Dropped without [`publish`](Self::publish) or
 /// [`replace`](Self::replace), it leaves nothing behind.
 ///
-/// Writes go straight to the file: wrap small ones in a `BufWriter` (and get this back with `into_inner`).
+/// Writes go straight to the file: wrap small ones in a `BufWriter` (and get this back with
+/// `into_inner`).
 #[derive(Debug)]
 pub struct NewFile {
     file: File,
@@ -78,7 +82,8 @@ pub struct NewFile {
 }
 
 impl NewFile {
-    /// Starts a temporary file in `dir`, which must be the directory (or at least the file system) of the final name.
+    /// Starts a temporary file in `dir`, which must be the directory (or at least the file system)
+    /// of the final name.
     ///
     /// Its lock tells [`remove_leftovers`] of any process that it is in use.
     pub fn create(dir: &Path, mode: u32) -> Result<Self, DurableError> {
@@ -94,7 +99,8 @@ impl NewFile {
         Ok(Self { file, temp })
     }
 
-    /// Flushes and gives the file its name, which must be free: `AlreadyExists` otherwise, with nothing changed.
+    /// Flushes and gives the file its name, which must be free: `AlreadyExists` otherwise, with
+    /// nothing changed.
     pub fn publish(self, path: &Path) -> Result<(), DurableError> {
         self.file.sync_all().map_err(failed("flush", path))?;
         fs::hard_link(&self.temp, path).map_err(failed("link", path))?;
@@ -103,6 +109,7 @@ impl NewFile {
     }
 
     /// Flushes and gives the file its name, replacing what had it before.
+    #[expect(clippy::disallowed_methods, reason = "the one place that flushes around it")]
     pub fn replace(self, path: &Path) -> Result<(), DurableError> {
         self.file.sync_all().map_err(failed("flush", path))?;
         fs::rename(&self.temp, path).map_err(failed("rename", path))?;
@@ -145,8 +152,8 @@ pub fn sync_dir(dir: &Path) -> Result<(), DurableError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("flush", dir))
 }
 
-/// Removes temporary files of ours in `dir` (not below it) that a crash left: untouched for [`LEFTOVER_AGE`] and held
-/// by no process. Returns how many there were.
+/// Removes temporary files of ours in `dir` (not below it) that a crash left: untouched for
+/// [`LEFTOVER_AGE`] and held by no process. Returns how many there were.
 pub fn remove_leftovers(dir: &Path) -> Result<usize, DurableError> {
     let mut removed = 0;
     for entry in fs::read_dir(dir).map_err(failed("list", dir))? {

@@ -1,7 +1,8 @@
 //! What a program says and returns when it could not do what was asked.
 //!
-//! Library code returns `anyhow::Error` with verbs as context. Where the user can do something about it, a
-//! [`Failure`] in the chain carries the advice and the exit code; [`report`] prints the chain once, at the top.
+//! Library code returns `anyhow::Error` with verbs as context. Where the user can do something
+//! about it, a [`Failure`] in the chain carries the advice and the exit code; [`report`] prints the
+//! chain once, at the top.
 
 use std::fmt;
 use std::io::Write;
@@ -40,7 +41,8 @@ impl From<Exit> for std::process::ExitCode {
     }
 }
 
-/// An error with advice and an exit code. Put it at the root of a chain, or around a cause with [`Failure::from`].
+/// An error with advice and an exit code. Put it at the root of a chain, or around a cause with
+/// [`Failure::from`].
 #[derive(Debug)]
 pub struct Failure {
     /// The exit code that this failure asks for.
@@ -83,7 +85,8 @@ impl std::error::Error for Failure {
     }
 }
 
-/// The exit code that an error chain asks for: that of the first [`Failure`] in it, else [`Exit::Failed`].
+/// The exit code that an error chain asks for: that of the first [`Failure`] in it, else
+/// [`Exit::Failed`].
 pub fn exit_of(error: &anyhow::Error) -> Exit {
     first_failure(error).map_or(Exit::Failed, |failure| failure.exit)
 }

@@ -1,5 +1,6 @@
-//! How a program of this suite runs: strict configuration, durable files, logs, shutdown, the driver that
-//! starts due work, retries, metrics, the control socket and what is said when something fails.
+//! How a program of this suite runs: strict configuration, durable files, logs, shutdown, the
+//! driver that starts due work, retries, metrics, the control socket and what is said when
+//! something fails.
 //!
 //! Nothing here knows what a backup or a log line is.
 

@@ -1,9 +1,11 @@
-//! What a program says while it runs: to the terminal or the journal, and to a rolling file of JSON lines.
+//! What a program says while it runs: to the terminal or the journal, and to a rolling file of JSON
+//! lines.
 //!
-//! In the journal a line has no time (the journal knows it) and begins with its priority, as sd-daemon(3) describes, so
-//! that `journalctl -p warning` works. The file is written by a thread of its own behind a buffer of
-//! [`BUFFERED_LINES_MAX`] lines; when the disk is slower, lines are dropped and counted instead of stopping the work.
-//! The directory is closed to others (0750), the files too (0640). A new file begins every day at midnight UTC.
+//! In the journal a line has no time (the journal knows it) and begins with its priority, as
+//! sd-daemon(3) describes, so that `journalctl -p warning` works. The file is written by a thread
+//! of its own behind a buffer of [`BUFFERED_LINES_MAX`] lines; when the disk is slower, lines are
+//! dropped and counted instead of stopping the work. The directory is closed to others (0750), the
+//! files too (0640). A new file begins every day at midnight UTC.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -34,7 +36,8 @@ pub const BUFFERED_LINES_MAX: usize = 16 << 10;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct LogConfig {
-    /// What is logged: `error`, `warn`, `info`, `debug` or `trace`, also by part: `"info,depot=debug"`.
+    /// What is logged: `error`, `warn`, `info`, `debug` or `trace`, also by part:
+    /// `"info,depot=debug"`.
     pub level: String,
     /// How it looks on standard error.
     pub format: LogFormat,
@@ -78,8 +81,8 @@ impl LogGuard {
     }
 }
 
-/// Starts the log of this process. `program` begins the names of the files: `program.2026-11-23.json`. Fails if a log was
-/// started before.
+/// Starts the log of this process. `program` begins the names of the files:
+/// `program.2026-11-23.json`. Fails if a log was started before.
 pub fn start(config: &LogConfig, program: &str) -> Result<LogGuard> {
     let (subscriber, guard) = prepare(config, program)?;
     tracing::subscriber::set_global_default(subscriber).context("start the log")?;
@@ -98,7 +101,8 @@ fn prepare(config: &LogConfig, program: &str) -> Result<(impl Subscriber + use<>
         Some(dir) => {
             let (writer, guard) = open_file(dir, program, config.keep_files)?;
             let lost = writer.error_counter();
-            (Some(layer().json().with_writer(writer)), Some((lost, guard)))
+            let json = layer().json().log_internal_errors(false).with_writer(writer);
+            (Some(json), Some((lost, guard)))
         }
     };
     let lines = Lines { is_journal: is_journal(config.format) };
@@ -107,6 +111,8 @@ fn prepare(config: &LogConfig, program: &str) -> Result<(impl Subscriber + use<>
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let terminal_layer = layer()
         .with_ansi(is_colourful)
+        // It would panic when standard error is closed.
+        .log_internal_errors(false)
         .event_format(lines)
         .with_writer(AboveBars { bars: bars.clone() });
     let subscriber =
@@ -209,8 +215,9 @@ fn open_file(dir: &Path, program: &str, keep_files: usize) -> Result<(NonBlockin
     Ok(builder.finish(PrivateAppender { appender, files }))
 }
 
-/// Creates the file of each day with its mode before the appender would with another, and removes old ones. (The appender
-/// can remove too, but goes by the time of creation, and may take today's file for the oldest.)
+/// Creates the file of each day with its mode before the appender would with another, and removes
+/// old ones. (The appender can remove too, but goes by the time of creation, and may take today's
+/// file for the oldest.)
 struct DailyFiles {
     dir: PathBuf,
     program: String,
@@ -254,7 +261,8 @@ struct PrivateAppender {
 
 impl Write for PrivateAppender {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // If the file cannot be created, the appender says so too; an old one that stays does no harm.
+        // If the file cannot be created, the appender says so too; an old one that stays does no
+        // harm.
         drop(self.files.begin(Utc::now().date_naive()));
         self.appender.write(bytes)
     }

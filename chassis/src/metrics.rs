@@ -1,9 +1,9 @@
 //! Numbers for Prometheus: counters and gauges with labels, and the two pages that show them.
 //!
-//! The text is the exposition format 0.0.4 of Prometheus. (The `prometheus-client` crate writes OpenMetrics instead,
-//! which not every scraper takes.) Names are ours and checked by assertion; label values may be any text and are
-//! escaped. A family has at most [`SERIES_MAX`] series: more are counted but not shown, so that a careless label cannot
-//! eat the memory.
+//! The text is the exposition format 0.0.4 of Prometheus. (The `prometheus-client` crate writes
+//! OpenMetrics instead, which not every scraper takes.) Names are ours and checked by assertion;
+//! label values may be any text and are escaped. A family has at most [`SERIES_MAX`] series: more
+//! are counted but not shown, so that a careless label cannot eat the memory.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -82,7 +82,8 @@ impl Gauge {
 }
 
 impl Registry {
-    /// The counter of that name and those labels; the same one every time. By custom the name ends in `_total`.
+    /// The counter of that name and those labels; the same one every time. By custom the name ends
+    /// in `_total`.
     pub fn counter(
         &self,
         name: &'static str,
@@ -92,12 +93,14 @@ impl Registry {
         Counter(self.series(Kind::Counter, name, help, labels))
     }
 
-    /// The gauge of that name and those labels; the same one every time. By custom the name ends in its unit.
+    /// The gauge of that name and those labels; the same one every time. By custom the name ends in
+    /// its unit.
     pub fn gauge(&self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Gauge {
         Gauge(self.series(Kind::Gauge, name, help, labels))
     }
 
-    /// Forgets every series with that label, in all families: of a job that is no longer configured.
+    /// Forgets every series with that label, in all families: of a job that is no longer
+    /// configured.
     pub fn forget(&self, label: &str, value: &str) {
         let pair = rendered(label, value);
         for family in self.lock().values_mut() {
@@ -196,8 +199,8 @@ pub fn check_loopback(address: SocketAddr, is_remote_allowed: bool) -> Result<()
     Err(Failure::new(Exit::Usage, message).hint(hint))
 }
 
-/// Serves `GET /metrics` and `GET /healthz` until `stop`. `health` returns what is wrong: nothing gives status 200,
-/// anything 503 with the reasons as JSON.
+/// Serves `GET /metrics` and `GET /healthz` until `stop`. `health` returns what is wrong: nothing
+/// gives status 200, anything 503 with the reasons as JSON.
 pub async fn serve(
     listener: TcpListener,
     registry: Registry,

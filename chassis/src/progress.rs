@@ -1,8 +1,8 @@
 //! How far a piece of work has come: counted by the workers, looked at by whoever shows it.
 //!
-//! [`Progress`] is a handful of atomics, cheap to count with from many threads. A [`Snapshot`] is what is sent to
-//! another process. A [`Bar`] draws snapshots on standard error if that is a terminal, and is silent otherwise; it
-//! uses no colours.
+//! [`Progress`] is a handful of atomics, cheap to count with from many threads. A [`Snapshot`] is
+//! what is sent to another process. A [`Bar`] draws snapshots on standard error if that is a
+//! terminal, and is silent otherwise; it uses no colours.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};

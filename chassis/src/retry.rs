@@ -1,7 +1,7 @@
 //! Trying again, synchronously and a bounded number of times, and stopping early when asked to.
 //!
-//! [`Stop`] is the one cancel flag of the suite: blocking threads look at it and sleep on it, asynchronous tasks
-//! take its token. Nothing here retries for ever, and no sleep outlives a stop.
+//! [`Stop`] is the one cancel flag of the suite: blocking threads look at it and sleep on it,
+//! asynchronous tasks take its token. Nothing here retries for ever, and no sleep outlives a stop.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -24,7 +24,8 @@ pub struct Backoff {
     pub factor: u32,
     /// No wait is longer than this.
     pub max: Duration,
-    /// The share of a wait, 0 to 1, that is left to chance, so that many clients do not come back as one.
+    /// The share of a wait, 0 to 1, that is left to chance, so that many clients do not come back
+    /// as one.
     pub jitter: f64,
 }
 
@@ -42,7 +43,8 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The wait after failed attempt number `attempt` (from 1), with `chance` from 0 to 1 deciding the jitter.
+    /// The wait after failed attempt number `attempt` (from 1), with `chance` from 0 to 1 deciding
+    /// the jitter.
     pub fn wait(&self, attempt: u32, chance: f64) -> Duration {
         let growth = self.factor.saturating_pow(attempt.saturating_sub(1));
         let longest = self.first.saturating_mul(growth).min(self.max);
@@ -50,8 +52,9 @@ impl Backoff {
     }
 }
 
-/// Calls `attempt` until it succeeds, fails for good, has failed `attempts_max` times, or `stop` is asked for; the
-/// last error is returned. It is called at least once. Errors that are tried again are logged as warnings.
+/// Calls `attempt` until it succeeds, fails for good, has failed `attempts_max` times, or `stop` is
+/// asked for; the last error is returned. It is called at least once. Errors that are tried again
+/// are logged as warnings.
 pub fn retry<T, E: Display>(
     backoff: &Backoff,
     stop: &Stop,
@@ -111,7 +114,8 @@ impl Stop {
         &self.token
     }
 
-    /// Sleeps on a blocking thread; ends early, and returns true, when asked to stop. Needs no runtime.
+    /// Sleeps on a blocking thread; ends early, and returns true, when asked to stop. Needs no
+    /// runtime.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         let waker = Arc::new(Unpark(thread::current())).into();
         let mut context = Context::from_waker(&waker);
@@ -198,7 +202,7 @@ mod tests {
         let stop = Stop::new();
         let sleeper = thread::spawn({
             let stop = stop.clone();
-            move || stop.wait_timeout(Duration::from_secs(600))
+            move || stop.wait_timeout(Duration::from_mins(10))
         });
         stop.stop();
         assert!(sleeper.join().unwrap(), "the sleep says that it was ended");

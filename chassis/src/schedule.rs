@@ -1,14 +1,14 @@
 //! When a job is due: five crontab fields and a time zone.
 //!
-//! The fields are those of crontab(5), with names, lists, ranges, steps and both numbers for Sunday; when day of
-//! month and day of week are both restricted, either one suffices. `@daily` and its kin are there, `@reboot` is not.
-//! The search for the next match is done by the `cron` crate on local time without any zone; this module maps the
-//! matches to instants:
+//! The fields are those of crontab(5), with names, lists, ranges, steps and both numbers for
+//! Sunday; when day of month and day of week are both restricted, either one suffices. `@daily` and
+//! its kin are there, `@reboot` is not. The search for the next match is done by the `cron` crate
+//! on local time without any zone; this module maps the matches to instants:
 //!
 //! - A local time that a change of clocks skips is due at the first instant after the gap, once.
 //! - A local time that occurs twice is due the first time only.
-//! - A schedule for every hour of the day (`*` or `0-23`) is due in every hour that really passes: nothing is moved
-//!   out of a gap, and both passes of a repeated hour count.
+//! - A schedule for every hour of the day (`*` or `0-23`) is due in every hour that really passes:
+//!   nothing is moved out of a gap, and both passes of a repeated hour count.
 //!
 //! Seconds do not exist here. There is no next time after the year 2100.
 
@@ -17,13 +17,17 @@ mod crontab;
 mod tests;
 
 use std::fmt;
+use std::str::FromStr;
 
 use chrono::{DateTime, Duration, NaiveDateTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
 
+use crate::config::with_hint;
 use crate::failure::{Exit, Failure};
 
-/// No change of clocks moves them further than this. (Zones that skipped a whole day did it once, for good.)
+/// No change of clocks moves them further than this. (Zones that skipped a whole day did it once,
+/// for good.)
 const SHIFT_MAX: TimeDelta = TimeDelta::hours(3);
 
 /// The longest gap in local time: the day that Samoa left out in 2011.
@@ -55,6 +59,47 @@ pub struct ScheduleError {
 impl From<ScheduleError> for Failure {
     fn from(error: ScheduleError) -> Self {
         Failure::new(Exit::Usage, error.to_string()).hint(error.hint)
+    }
+}
+
+/// A checked expression that awaits its zone: what configuration files hold. A wrong one is refused
+/// where it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Expression(String);
+
+impl FromStr for Expression {
+    type Err = ScheduleError;
+
+    fn from_str(text: &str) -> Result<Self, ScheduleError> {
+        Schedule::parse(text, Tz::UTC).map(|schedule| Self(schedule.expression))
+    }
+}
+
+impl TryFrom<String> for Expression {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map_err(|error: ScheduleError| with_hint(&error, &error.hint))
+    }
+}
+
+impl From<Expression> for String {
+    fn from(expression: Expression) -> Self {
+        expression.0
+    }
+}
+
+impl fmt::Display for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Expression {
+    /// The schedule in a time zone.
+    pub fn in_zone(&self, zone: Tz) -> Schedule {
+        Schedule::parse(&self.0, zone).expect("an expression is checked when it is read")
     }
 }
 
@@ -101,7 +146,8 @@ impl Schedule {
         std::iter::successors(self.next_after(after), |previous| self.next_after(*previous))
     }
 
-    /// The last time that was due after `after` and not after `now`: what was missed, if nothing ran since `after`.
+    /// The last time that was due after `after` and not after `now`: what was missed, if nothing
+    /// ran since `after`.
     pub fn latest_due(&self, after: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let until = self.local(now) + SHIFT_MAX;
         let mut latest: Option<DateTime<Utc>> = None;

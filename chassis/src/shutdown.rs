@@ -1,7 +1,8 @@
 //! Ending well, and telling systemd how things are.
 //!
-//! The first SIGTERM or SIGINT asks every task to stop at its next safe point; a second one ends the program at once
-//! with code 130. SIGHUP asks for a reload. Tasks run on the tracker, so that the end can wait for them.
+//! The first SIGTERM or SIGINT asks every task to stop at its next safe point; a second one ends
+//! the program at once with code 130. SIGHUP asks for a reload. Tasks run on the tracker, so that
+//! the end can wait for them.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -44,7 +45,8 @@ impl Shutdown {
         self.tracker.spawn(task)
     }
 
-    /// Begins to listen to signals. From when this returns, none of the three kills the program by itself.
+    /// Begins to listen to signals. From when this returns, none of the three kills the program by
+    /// itself.
     pub fn signals(&self) -> Result<()> {
         let listen = |kind, name| signal(kind).with_context(|| format!("listen to {name}"));
         let terminate = listen(SignalKind::terminate(), "SIGTERM")?;
@@ -89,7 +91,8 @@ fn exit_now() -> ! {
     std::process::exit(Exit::Interrupted as i32)
 }
 
-/// Tells systemd that the service is up. This and the following do nothing outside of a unit with `Type=notify`.
+/// Tells systemd that the service is up. This and the following do nothing outside of a unit with
+/// `Type=notify`.
 pub fn ready() {
     notify(&[NotifyState::Ready]);
 }
@@ -119,8 +122,8 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Keeps the watchdog of systemd quiet as long as `is_healthy` says so, twice in its period, until `stop`. Ends at
-/// once if the unit has no `WatchdogSec`.
+/// Keeps the watchdog of systemd quiet as long as `is_healthy` says so, twice in its period, until
+/// `stop`. Ends at once if the unit has no `WatchdogSec`.
 pub async fn watchdog(is_healthy: impl Fn() -> bool, stop: CancellationToken) {
     let Some(period) = sd_notify::watchdog_enabled().filter(|period| !period.is_zero()) else {
         return;

@@ -88,7 +88,8 @@ impl OptionFile {
     pub fn read(path: &Path, tool: BackupTool) -> anyhow::Result<Self> {
         let path = std::path::absolute(path).context("make path of option file absolute")?;
         let mut options = Self { path: path.clone(), ..Self::default() };
-        options.read_file(&path, tool.facts().option_groups, 0)?;
+        options.read_file(&path, tool.facts().client_groups, 0)?;
+        options.read_file(&path, tool.facts().own_groups, 0)?;
         Ok(options)
     }
 
@@ -193,9 +194,10 @@ mod tests {
     }
 
     #[test]
-    fn the_last_value_of_any_group_of_ours_wins() {
+    fn the_groups_of_the_tool_win_over_those_of_any_client() {
         let text = "[mysqld]\nuser=mysql\n[client]\nuser = backup # who\npassword=\"a#b\\s\\\"c\"\n[mysql]\nuser=me\n\
-            [mariadb-backup]\nuser='other'\nsocket=/run/x.sock\nport=3307\n";
+            [mariadb-backup]\nuser='other'\nsocket=/run/x.sock\nport=3307\n\
+            [client-server]\nuser=late\n";
         let options = read(&[("my.cnf", text)]).unwrap();
         assert_eq!(options.user.as_deref(), Some("other"));
         assert_eq!(options.password.as_ref().map(Secret::reveal), Some("a#b \"c"));

@@ -43,9 +43,10 @@ pub struct Facts {
     pub apply_log_only: Option<&'static str>,
     /// The oldest version whose files are understood here.
     pub version_min: Version,
-    /// Option groups that the tool reads its credentials from. Later ones in the file win, whatever
-    /// their group.
-    pub option_groups: &'static [&'static str],
+    /// Option groups that any client reads its credentials from.
+    pub client_groups: &'static [&'static str],
+    /// Option groups of the tool itself. What they say counts more, wherever they stand in the file.
+    pub own_groups: &'static [&'static str],
 }
 
 const MARIADB: Facts = Facts {
@@ -54,14 +55,8 @@ const MARIADB: Facts = Facts {
     package: "mariadb-backup",
     apply_log_only: None,
     version_min: Version::of(10, 3, 0),
-    option_groups: &[
-        "client",
-        "client-server",
-        "client-mariadb",
-        "xtrabackup",
-        "mariabackup",
-        "mariadb-backup",
-    ],
+    client_groups: &["client", "client-server", "client-mariadb"],
+    own_groups: &["xtrabackup", "mariabackup", "mariadb-backup"],
 };
 
 const PERCONA: Facts = Facts {
@@ -70,7 +65,8 @@ const PERCONA: Facts = Facts {
     package: "percona-xtrabackup-80",
     apply_log_only: Some("--apply-log-only"),
     version_min: Version::of(2, 4, 0),
-    option_groups: &["client", "xtrabackup"],
+    client_groups: &["client"],
+    own_groups: &["xtrabackup"],
 };
 
 /// Options of the tools that a site may not set, because the run depends on them or they would show

@@ -318,7 +318,10 @@ proptest! {
     }
 
     #[test]
-    fn noise_is_never_a_panic(noise in prop::collection::vec(any::<u8>(), 0..300), at in 0_usize..400) {
+    fn noise_is_never_a_panic(
+        noise in prop::collection::vec(any::<u8>(), 0..300),
+        at in 0_usize..400,
+    ) {
         let mut stream = mariadb_stream();
         let at = at.min(stream.len());
         stream.splice(at.., noise);

@@ -68,19 +68,20 @@ fn standard_backoff() -> Backoff {
     }
 }
 
-/// A store's error with its advice, as this suite prints errors.
+/// A store's error with its advice, as this suite prints errors. It stays in the chain for callers that branch on it.
 pub fn explain(error: StoreError) -> anyhow::Error {
-    let unreachable = matches!(error, StoreError::Unreachable { .. });
-    let hint = match error.hint() {
-        Some(hint) => hint.to_owned(),
-        None if unreachable => "check that the depot's host is up and reachable".to_owned(),
-        None => return error.into(),
+    let message = match &error {
+        StoreError::Unreachable { .. } => "the depot is out of reach",
+        StoreError::Refused { .. } => "the depot and we do not trust each other",
+        StoreError::Full { .. } => "the depot is full",
+        StoreError::Denied { .. } => "the depot's account may not do this",
+        StoreError::Setup { .. } => "the depot is not set up as configured",
+        StoreError::Exists { .. } | StoreError::Missing { .. } | StoreError::Other { .. } => {
+            return error.into();
+        }
     };
-    let failure = Failure::new(Exit::Failed, error.to_string()).hint(hint);
-    match error {
-        StoreError::Unreachable { source: Some(cause), .. } => failure.because(cause).into(),
-        _ => failure.into(),
-    }
+    let hint = error.hint().unwrap_or("check that the depot's host is up and reachable").to_owned();
+    Failure::new(Exit::Failed, message).hint(hint).because(error).into()
 }
 
 impl Depot {

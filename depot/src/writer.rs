@@ -302,6 +302,12 @@ impl SnapshotWriter {
         self.send_full_batch()
     }
 
+    /// Gives a file that is open another path.
+    pub fn rename(&mut self, file: FileNumber, path: EntryPath) -> Result<()> {
+        self.open.get_mut(&file).context("file is not open")?.path = path;
+        Ok(())
+    }
+
     /// Forgets what was written of a file: it changed while it was read.
     pub fn abandon(&mut self, file: FileNumber) -> Result<()> {
         let mut state = self.open.remove(&file).context("file is not open")?;

@@ -136,9 +136,9 @@ impl Beneath {
         if path == Path::new(".") {
             return fs::fstat(&self.root).map(Some);
         }
-        let found = self.parent(path).and_then(|(parent, name)| {
-            fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)
-        });
+        let found = self
+            .parent(path)
+            .and_then(|(parent, name)| fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW));
         match found {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
@@ -186,8 +186,7 @@ impl Beneath {
             if name == "." || name == ".." {
                 continue;
             }
-            let child =
-                if path == Path::new(".") { PathBuf::from(name) } else { path.join(name) };
+            let child = if path == Path::new(".") { PathBuf::from(name) } else { path.join(name) };
             let is_dir = match entry.file_type() {
                 FileType::Unknown => self.is_dir(&child)?,
                 kind => kind == FileType::Directory,

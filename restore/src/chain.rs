@@ -69,8 +69,7 @@ fn load_only(
     trees.reverse();
     check_kinds(&trees)?;
     let loaded = trees.into_iter().enumerate();
-    let chain: Vec<_> =
-        loaded.map(|(link, tree)| Loaded { tree, place: place_of(link) }).collect();
+    let chain: Vec<_> = loaded.map(|(link, tree)| Loaded { tree, place: place_of(link) }).collect();
     check_chain(&chain)?;
     Ok(chain)
 }

@@ -333,7 +333,11 @@ fn warn(plan: &Plan) {
     }
     if plan.free_bytes.is_some_and(|free| free < plan.bytes) {
         let (free, bytes) = (plan.free_bytes.unwrap_or_default(), plan.bytes);
-        tracing::warn!("the target's disk may be too small: {} free, {} to come", ByteSize(free), ByteSize(bytes));
+        tracing::warn!(
+            "the target's disk may be too small: {} free, {} to come",
+            ByteSize(free),
+            ByteSize(bytes)
+        );
     }
     tracing::info!("restoring {} from depot `{}`", plan.chosen().id, plan.depot);
 }

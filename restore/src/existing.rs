@@ -28,7 +28,8 @@ const BLOCKS_AT_ONCE: usize = 256;
 pub fn make_dirs(root: &Beneath, tree: &Tree, delete: bool) -> Result<()> {
     for dir in &tree.dirs {
         clear(root, &dir.path, true, delete)?;
-        root.make_dir(&dir.path).with_context(|| format!("make {}", root.full(&dir.path).display()))?;
+        root.make_dir(&dir.path)
+            .with_context(|| format!("make {}", root.full(&dir.path).display()))?;
     }
     Ok(())
 }
@@ -83,13 +84,19 @@ pub fn keep_what_fits(root: &Beneath, tree: &mut Tree, options: Options<'_>) -> 
     let key = BlockKey(tree.head.key);
     let buffer = || Ok(vec![0; BLOCK_BYTES_MAX as usize]);
     let found = share(options.workers, &units, options.stop, buffer, |buffer, unit| {
-        let fits = compare(root, tree, &key, unit, buffer)?;
+        let fits = compare(root, tree, &key, unit, buffer);
         options.progress.add_bytes(unit.iter().map(|block| tree.length(block)).sum());
         Ok(fits)
     })?;
     let runs: Vec<Zeros> =
         tree.zeros.iter().filter(|run| usable[run.file as usize]).copied().collect();
-    share(options.workers, &runs, options.stop, || Ok(()), |(), run| clear_zeros(root, tree, *run))?;
+    share(
+        options.workers,
+        &runs,
+        options.stop,
+        || Ok(()),
+        |(), run| clear_zeros(root, tree, *run),
+    )?;
     Ok(take_out(tree, &usable, &found))
 }
 
@@ -117,14 +124,14 @@ fn compare(
     key: &BlockKey,
     blocks: &[Block],
     buffer: &mut [u8],
-) -> Result<Vec<bool>> {
+) -> Vec<bool> {
     let path = tree.path_of(blocks[0].file);
-    let Ok(file) = root.read(path) else { return Ok(vec![false; blocks.len()]) };
+    let Ok(file) = root.read(path) else { return vec![false; blocks.len()] };
     let fits = |block: &Block| {
         let content = &mut buffer[..tree.length(block) as usize];
         file.read_exact_at(content, block.at).is_ok() && key.name(content) == block.name
     };
-    Ok(blocks.iter().map(fits).collect())
+    blocks.iter().map(fits).collect()
 }
 
 fn clear_zeros(root: &Beneath, tree: &Tree, run: Zeros) -> Result<()> {

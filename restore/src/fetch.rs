@@ -94,9 +94,8 @@ pub fn fetch(fetch: Fetch<'_>) -> Result<Vec<Damage>> {
     assert!(blocks.is_sorted_by_key(|b| (b.pack, b.offset)), "blocks are sorted by pack");
     let packs: Vec<&[Block]> = blocks.chunk_by(|a, b| a.pack == b.pack).collect();
     let worker = || Worker::new(fetch);
-    let damage = share(fetch.workers, &packs, fetch.stop, worker, |worker, blocks| {
-        worker.restore(blocks)
-    })?;
+    let damage =
+        share(fetch.workers, &packs, fetch.stop, worker, |worker, blocks| worker.restore(blocks))?;
     Ok(damage.into_iter().flatten().collect())
 }
 
@@ -155,7 +154,9 @@ impl<'a> Worker<'a> {
     fn write(&mut self, blocks: &[Block], parts: &[Part]) -> Result<Option<Damage>> {
         let Fetch { tree, progress, .. } = self.fetch;
         let mut lost: Option<(anyhow::Error, Vec<Block>)> = None;
-        for same in blocks.chunk_by(|a, b| (a.offset, a.stored, a.name) == (b.offset, b.stored, b.name)) {
+        for same in
+            blocks.chunk_by(|a, b| (a.offset, a.stored, a.name) == (b.offset, b.stored, b.name))
+        {
             let length = tree.length(&same[0]);
             let decoded = slice(parts, &same[0])
                 .context("a block is outside of the pack")
@@ -241,7 +242,8 @@ pub fn how(blocks: &[Block], pack: &PackLine) -> How {
 fn spans(blocks: &[Block]) -> Vec<(u32, u32)> {
     let mut spans: Vec<(u64, u64)> = Vec::new();
     for block in blocks {
-        let (start, end) = (u64::from(block.offset), u64::from(block.offset) + u64::from(block.stored));
+        let (start, end) =
+            (u64::from(block.offset), u64::from(block.offset) + u64::from(block.stored));
         match spans.last_mut() {
             Some((_, last)) if start <= *last + GAP_BYTES => *last = end.max(*last),
             _ => spans.push((start, end)),
@@ -319,10 +321,8 @@ mod tests {
 
     #[test]
     fn a_block_outside_of_what_was_fetched_is_none() {
-        let parts = [
-            Part { offset: 10, bytes: vec![1; 10] },
-            Part { offset: 100, bytes: vec![2; 10] },
-        ];
+        let parts =
+            [Part { offset: 10, bytes: vec![1; 10] }, Part { offset: 100, bytes: vec![2; 10] }];
         assert_eq!(slice(&parts, &block(12, 3)), Some(&[1, 1, 1][..]));
         assert_eq!(slice(&parts, &block(100, 10)), Some(&[2; 10][..]));
         for (offset, stored) in [(0, 1), (9, 1), (15, 6), (109, 2), (u32::MAX, u32::MAX)] {

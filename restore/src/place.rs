@@ -15,7 +15,8 @@ use anyhow::{Context, Result};
 use chassis::progress::Progress;
 use chassis::retry::Stop;
 use depot::manifest::Problem;
-use rustix::fs::{self, AtFlags, Gid, Mode, Timespec, Timestamps, Uid};
+use rustix::fs::{self, AtFlags, FallocateFlags, Mode, Timespec, Timestamps};
+use rustix::io::Errno;
 use xattr::FileExt;
 
 use crate::beneath::{Beneath, path_at};
@@ -84,17 +85,21 @@ impl Placer<'_> {
     fn node(&self, node: &Node) -> Result<Vec<Problem>> {
         self.place.progress.add_items(1);
         match &node.what {
-            What::File(file) => self.file(node, self.place.tree.files[*file as usize].size),
+            What::File(file) => self.file(node, *file),
             What::Hardlink(first) => Ok(self.hardlink(first, &node.path)),
             What::Symlink(target) => Ok(self.symlink(target, node)),
         }
     }
 
-    fn file(&self, node: &Node, size: u64) -> Result<Vec<Problem>> {
-        let root = self.place.root;
+    fn file(&self, node: &Node, number: u32) -> Result<Vec<Problem>> {
+        let Place { root, tree, .. } = self.place;
+        let found = &tree.files[number as usize];
         let sized = root.create(&node.path).and_then(|file| {
-            if file.metadata()?.size() != size {
-                file.set_len(size)?;
+            if file.metadata()?.size() != found.size {
+                file.set_len(found.size)?;
+            }
+            if !found.sparse {
+                allocate(&file, tree.zeros_of(number))?;
             }
             Ok(file)
         });
@@ -178,6 +183,16 @@ impl Placer<'_> {
     }
 }
 
+/// Gives zeros their place on the disk, as they had it, where the file system can.
+fn allocate(file: &File, mut zeros: impl Iterator<Item = (u64, u64)>) -> io::Result<()> {
+    let allocated =
+        zeros.try_for_each(|(at, length)| fs::fallocate(file, FallocateFlags::empty(), at, length));
+    match allocated {
+        Err(Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+        result => Ok(result?),
+    }
+}
+
 /// Problems of one path.
 struct Problems<'p> {
     path: &'p Path,
@@ -227,4 +242,3 @@ fn set_xattrs(file: &File, owner: &Owner, is_root: bool, problems: &mut Problems
         }
     }
 }
-

@@ -107,7 +107,8 @@ pub fn check_link(
 ) -> Result<(), Failure> {
     let child = chain.last().expect("a chain begins with the chosen backup");
     let refuse = |message: String| {
-        Failure::new(Exit::Failed, message).hint("choose a backup that does not need it: a full one")
+        Failure::new(Exit::Failed, message)
+            .hint("choose a backup that does not need it: a full one")
     };
     if !snapshots.iter().any(|info| info.id == *parent) {
         return Err(refuse(format!("{child} builds on {parent}, which is not in the depot")));
@@ -229,7 +230,11 @@ pub fn link_of_tree(tree: &Tree, present: &Present) -> (Link, Vec<MissingPack>) 
 }
 
 /// The link for a backup of which only the plain list of needs is known, and what it misses.
-pub fn link_of_needs(id: &SnapshotId, needs: &Needs, present: &Present) -> (Link, Vec<MissingPack>) {
+pub fn link_of_needs(
+    id: &SnapshotId,
+    needs: &Needs,
+    present: &Present,
+) -> (Link, Vec<MissingPack>) {
     let lost = |pack: &PackLine| {
         let what = matter(pack, present)?;
         Some(MissingPack { pack: pack.pack, what, files: Vec::new() })
@@ -311,7 +316,10 @@ mod tests {
     fn the_newest_or_the_newest_before_a_time_is_chosen() {
         let snapshots: Vec<_> = SITE.iter().map(|id| info(id)).collect();
         let check = |which: Which, expected: usize| {
-            assert_eq!(choose(&snapshots, &wanted(which, None)).unwrap().to_string(), SITE[expected]);
+            assert_eq!(
+                choose(&snapshots, &wanted(which, None)).unwrap().to_string(),
+                SITE[expected]
+            );
         };
         let at = |text: &str| Which::At(text.parse().unwrap());
         check(Which::Latest, 2);
@@ -319,8 +327,7 @@ mod tests {
         check(at("2026-11-22T01:59:59Z"), 0);
         check(at("2030-01-01T00:00:00Z"), 2);
         check(Which::Id(SITE[0].parse().unwrap()), 0);
-        let failure =
-            choose(&snapshots, &wanted(at("2026-11-21T01:00:00Z"), None)).unwrap_err();
+        let failure = choose(&snapshots, &wanted(at("2026-11-21T01:00:00Z"), None)).unwrap_err();
         assert_eq!(failure.exit, Exit::Nothing);
         assert!(failure.hint.unwrap().contains("3 from 2026-11-21T02:00:00Z to 2026-11-23"));
     }

@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use chassis::failure::{Exit, Failure};
@@ -159,7 +159,8 @@ fn run_tool(mut command: Command, log: &mut File, path: &Path, stop: &Stop) -> R
     }
     let lines: Vec<&str> = said.lines().collect();
     let last = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n  ");
-    let message = format!("{program} did not prepare the backup ({status}); it said last:\n  {last}");
+    let message =
+        format!("{program} did not prepare the backup ({status}); it said last:\n  {last}");
     let advice = tool::advice(&said);
     let hint = advice.unwrap_or_else(|| format!("all that it said is in {}", path.display()));
     Err(Failure::new(Exit::Failed, message).hint(hint).into())
@@ -167,31 +168,28 @@ fn run_tool(mut command: Command, log: &mut File, path: &Path, stop: &Stop) -> R
 
 /// Waits for the end; when asked to stop, ends the tool and all that it started.
 fn wait(mut child: Child, stop: &Stop) -> Result<ExitStatus> {
-    let end = |child: &mut Child, signal| -> Result<Option<ExitStatus>> {
-        // Not collected yet, so the number is still its own.
-        drop(kill_process_group(Pid::from_child(child), signal));
-        let never = Stop::never();
-        let deadline = std::time::Instant::now() + PATIENCE;
-        while std::time::Instant::now() < deadline {
-            if let Some(status) = child.try_wait().context("wait for the tool")? {
-                return Ok(Some(status));
-            }
-            never.wait_timeout(POLL_INTERVAL);
-        }
-        Ok(None)
-    };
     loop {
         if let Some(status) = child.try_wait().context("wait for the tool")? {
             return Ok(status);
         }
         if stop.wait_timeout(POLL_INTERVAL) {
-            if let Some(status) = end(&mut child, Signal::TERM)? {
-                return Ok(status);
-            }
-            drop(kill_process_group(Pid::from_child(&child), Signal::KILL));
-            return child.wait().context("wait for the tool");
+            return end(child);
         }
     }
+}
+
+fn end(mut child: Child) -> Result<ExitStatus> {
+    // Not collected yet, so the number is still its own. That it has just ended by itself is no error.
+    kill_process_group(Pid::from_child(&child), Signal::TERM).ok();
+    let (never, asked) = (Stop::never(), Instant::now());
+    while asked.elapsed() < PATIENCE {
+        if let Some(status) = child.try_wait().context("wait for the tool")? {
+            return Ok(status);
+        }
+        never.wait_timeout(POLL_INTERVAL);
+    }
+    kill_process_group(Pid::from_child(&child), Signal::KILL).ok();
+    child.wait().context("wait for the tool")
 }
 
 /// What was written from `start` on: its last part.
@@ -356,8 +354,8 @@ mod tests {
             command
         };
         run_tool(tool("echo completed OK!"), &mut log, &path, &Stop::never()).unwrap();
-        let error =
-            run_tool(tool("echo it is broken; exit 1"), &mut log, &path, &Stop::never()).unwrap_err();
+        let error = run_tool(tool("echo it is broken; exit 1"), &mut log, &path, &Stop::never())
+            .unwrap_err();
         assert!(format!("{error:#}").contains("it is broken"), "{error:#}");
         let error = run_tool(tool("echo done"), &mut log, &path, &Stop::never()).unwrap_err();
         assert!(!format!("{error:#}").contains("completed"), "only its own words count: {error:#}");

@@ -1,7 +1,7 @@
 //! A restore from its beginning to its end: target, content, attributes, preparation, flush, and only then the mark of
 //! an unfinished restore goes.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -66,7 +66,7 @@ pub fn restore(
     let target = Target::open(&options.target, &marker, options.delta)?;
     let mut report = Report::new(&chosen, depot.name(), &target);
     let session = Session { depot, identities, options, target: &target };
-    let mut known = HashSet::new();
+    let mut known = BTreeSet::new();
     let mut trees = Vec::new();
     for Loaded { tree, place } in chain {
         let tree = session.restore_link(tree, &place, &mut report)?;
@@ -92,7 +92,7 @@ pub fn restore(
 }
 
 /// All names that the backup has, from the target on.
-fn collect_known(tree: &Tree, place: &Path, known: &mut HashSet<PathBuf>) {
+fn collect_known(tree: &Tree, place: &Path, known: &mut BTreeSet<PathBuf>) {
     let in_target = |path: &Path| match (place == Path::new("."), path == Path::new(".")) {
         (true, _) => path.to_owned(),
         (false, true) => place.to_owned(),
@@ -131,8 +131,7 @@ impl Session<'_> {
         };
         make_dirs(root, &tree, self.may_delete())?;
         if self.target.found != Found::New {
-            let existing =
-                ExistingOptions { workers, delete: self.may_delete(), stop, progress };
+            let existing = ExistingOptions { workers, delete: self.may_delete(), stop, progress };
             report.bytes_kept += keep_what_fits(root, &mut tree, existing)?;
             sort_by_pack(&mut tree);
         }
@@ -148,8 +147,7 @@ impl Session<'_> {
             progress,
         })?;
         let set_owner = options.set_owner;
-        let problems =
-            place(Place { tree: &tree, root, set_owner, workers, stop, progress })?;
+        let problems = place(Place { tree: &tree, root, set_owner, workers, stop, progress })?;
         note(report, &tree, damage, problems);
         tree.blocks = Vec::new();
         tree.zeros = Vec::new();
@@ -157,7 +155,7 @@ impl Session<'_> {
     }
 
     /// Removes or names what the backup does not have.
-    fn handle_extra(&self, known: &HashSet<&Path>, report: &mut Report) -> Result<()> {
+    fn handle_extra(&self, known: &BTreeSet<&Path>, report: &mut Report) -> Result<()> {
         if self.target.found == Found::New || !self.options.selection.is_empty() {
             return Ok(());
         }
@@ -184,7 +182,8 @@ impl Session<'_> {
         }
         let is_files = report.kind == SnapshotKind::Files;
         if is_files && !self.options.set_owner {
-            let why = if rustix::process::geteuid().is_root() { "as asked for" } else { "not root" };
+            let why =
+                if rustix::process::geteuid().is_root() { "as asked for" } else { "not root" };
             report.notices.push(format!("owners were not set, nor set-id bits: {why}"));
         }
         self.target.finish()

@@ -90,14 +90,18 @@ impl Selection {
             }
             Only::Paths(paths) => paths,
         };
-        self_and_above(path).any(|path| {
-            paths.exact.contains(path) || paths.globs.is_match(OsStr::from_bytes(path))
-        })
+        self_and_above(path)
+            .any(|path| paths.exact.contains(path) || paths.globs.is_match(OsStr::from_bytes(path)))
     }
 
     /// Lets the content of `first` take the place of its further name `wanted`.
     pub fn rename(&mut self, first: Vec<u8>, wanted: Vec<u8>) {
         self.renamed.entry(first).or_insert(wanted);
+    }
+
+    /// All names that take the place of a first one.
+    pub fn renames(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.renamed.values()
     }
 
     /// The name under which a first name is restored that is not wanted itself.

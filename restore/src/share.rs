@@ -22,7 +22,7 @@ pub fn share<I: Sync, S, T: Send>(
     let ended = stop.child();
     let work = || {
         let mut done = Vec::new();
-        let run = || -> Result<()> {
+        let mut run = || -> Result<()> {
             let mut state = state()?;
             while !ended.is_stopped() {
                 let number = next.fetch_add(1, Ordering::Relaxed);
@@ -38,9 +38,8 @@ pub fn share<I: Sync, S, T: Send>(
         done
     };
     let mut done = thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers.clamp(1, items.len().max(1)))
-            .map(|_| scope.spawn(work))
-            .collect();
+        let threads: Vec<_> =
+            (0..workers.clamp(1, items.len().max(1))).map(|_| scope.spawn(work)).collect();
         let results = threads.into_iter().map(|thread| thread.join().expect("a worker panicked"));
         results.flatten().collect::<Vec<_>>()
     });

@@ -4,7 +4,7 @@
 //! A restore writes only into a directory that it made, found empty, or began before; any other must be named as one to
 //! change (`--delta`). One restore at a time works in it, by a lock that ends with the process.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -190,7 +190,7 @@ fn make_new(path: &Path) -> Result<()> {
 }
 
 /// What is in a target and not in `known`: the topmost names only. `known` has directories, files and links.
-pub fn extra(root: &Beneath, known: &HashSet<&Path>) -> Result<Vec<PathBuf>> {
+pub fn extra(root: &Beneath, known: &BTreeSet<&Path>) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut open = vec![PathBuf::from(".")];
     while let Some(dir) = open.pop() {
@@ -298,7 +298,7 @@ mod tests {
         std::fs::write(root.join("known/deep/er/file"), "x").unwrap();
         std::os::unix::fs::symlink("../../outside", root.join("known/deep/link")).unwrap();
         let beneath = Beneath::open(&root).unwrap();
-        let known = HashSet::from([Path::new("known"), Path::new("known/file")]);
+        let known = BTreeSet::from([Path::new("known"), Path::new("known/file")]);
         let found = extra(&beneath, &known).unwrap();
         assert_eq!(found, [PathBuf::from("known/deep")]);
         remove_tree(&beneath, &found[0]).unwrap();

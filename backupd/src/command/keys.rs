@@ -72,8 +72,12 @@ fn generate(context: &Context, path: &Path) -> Result<Exit> {
         print(&public)?;
     }
     note(&format!("the secret key is in {}", path.display()));
-    note("put the public key into `recipients` on every host; keep the secret key off the servers,");
-    note("in two safe places: without it no backup can be restored, with it everyone can read them");
+    note(
+        "put the public key into `recipients` on every host; keep the secret key off the servers,",
+    );
+    note(
+        "in two safe places: without it no backup can be restored, with it everyone can read them",
+    );
     Ok(Exit::Done)
 }
 

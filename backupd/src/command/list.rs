@@ -90,7 +90,8 @@ fn row(depot: &Depot, id: &SnapshotId) -> Row {
 }
 
 fn render(rows: &[Row]) -> String {
-    let size = |bytes: Option<u64>| bytes.map_or("?".to_owned(), |bytes| ByteSize(bytes).to_string());
+    let size =
+        |bytes: Option<u64>| bytes.map_or("?".to_owned(), |bytes| ByteSize(bytes).to_string());
     let cells: Vec<Vec<String>> = rows
         .iter()
         .map(|row| {

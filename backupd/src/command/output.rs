@@ -60,7 +60,11 @@ fn line(row: &[String], widths: &[usize], right: &[usize]) -> String {
         .zip(widths)
         .enumerate()
         .map(|(column, (cell, width))| {
-            if right.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+            if right.contains(&column) {
+                format!("{cell:>width$}")
+            } else {
+                format!("{cell:<width$}")
+            }
         })
         .collect();
     cells.join("  ").trim_end().to_owned()
@@ -91,11 +95,7 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_they_need_to_be() {
-        let rows = [["a", "1", "x"], ["bcd", "22", ""]]
-            .map(|row| row.map(str::to_owned).to_vec());
-        assert_eq!(
-            table(&["ID", "N", "LAST"], &rows, &[1]),
-            "ID    N  LAST\na     1  x\nbcd  22"
-        );
+        let rows = [["a", "1", "x"], ["bcd", "22", ""]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(table(&["ID", "N", "LAST"], &rows, &[1]), "ID    N  LAST\na     1  x\nbcd  22");
     }
 }

@@ -155,7 +155,9 @@ fn head_text(head: &Head) -> Vec<String> {
             other => format!("{name}: {other}"),
         }));
     }
-    lines.extend(head.problems.iter().map(|problem| format!("problem:  {}: {}", problem.path, problem.what)));
+    lines.extend(
+        head.problems.iter().map(|problem| format!("problem:  {}: {}", problem.path, problem.what)),
+    );
     lines
 }
 

@@ -26,21 +26,24 @@ pub(super) struct Surveyed {
 /// Asks the depots of these names.
 pub(super) fn survey(config: &Config, names: &[DepotName]) -> Vec<Surveyed> {
     thread::scope(|scope| {
-        let asked: Vec<_> = names
-            .iter()
-            .map(|name| (name, scope.spawn(|| look_into(config, name))))
-            .collect();
+        let asked: Vec<_> =
+            names.iter().map(|name| (name, scope.spawn(|| look_into(config, name)))).collect();
         asked
             .into_iter()
             .map(|(name, thread)| Surveyed {
                 name: name.clone(),
-                result: thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the look into it panicked"))),
+                result: thread
+                    .join()
+                    .unwrap_or_else(|_| Err(anyhow::anyhow!("the look into it panicked"))),
             })
             .collect()
     })
 }
 
-fn look_into(config: &Config, name: &DepotName) -> Result<(Depot, BTreeMap<SnapshotId, SnapshotInfo>)> {
+fn look_into(
+    config: &Config,
+    name: &DepotName,
+) -> Result<(Depot, BTreeMap<SnapshotId, SnapshotInfo>)> {
     let depot = open_once(config, name)?;
     let found = depot.snapshots()?;
     let by_id = found.into_iter().map(|info| (info.id.clone(), info)).collect();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use chassis::config::nearest;
 use chassis::failure::{Exit, Failure};
 use depot::names::JobName;
+use depot::retention::Policy;
 use globset::Glob;
 
 use super::{Config, DatabaseJob, DepotName, FilesJob, Job, Keeper, Mode};
@@ -14,9 +15,9 @@ use super::{Config, DatabaseJob, DepotName, FilesJob, Job, Keeper, Mode};
 type Checked = Result<(), Failure>;
 
 /// No run may last longer: what it refers to is safe from the keeper for 72 hours.
-const DEADLINE_MAX: Duration = Duration::from_secs(48 * 3600);
+const DEADLINE_MAX: Duration = Duration::from_hours(48);
 /// What a condemned pack is given at least before it goes.
-const GRACE_MIN: Duration = Duration::from_secs(72 * 3600);
+const GRACE_MIN: Duration = Duration::from_hours(72);
 /// More threads than this only hurt the server.
 const PARALLEL_MAX: u32 = 64;
 
@@ -27,7 +28,10 @@ pub(super) fn check(path: &Path, config: &Config) -> Result<(), Failure> {
         .and_then(|()| check_recipients(config))
         .and_then(|()| config.jobs.iter().try_for_each(|(name, job)| check_job(config, name, job)))
         .and_then(|()| config.keeper.iter().try_for_each(|keeper| check_keeper(config, keeper)))
-        .map_err(|failure| Failure { message: format!("{}: {}", path.display(), failure.message), ..failure })
+        .map_err(|mut failure| {
+            failure.message = format!("{}: {}", path.display(), failure.message);
+            failure
+        })
 }
 
 fn refuse(key: &str, problem: impl std::fmt::Display) -> Failure {
@@ -152,8 +156,9 @@ fn unknown_depot(config: &Config, key: &str, name: &DepotName) -> Failure {
 fn check_hook(key: &str, hook: &[String]) -> Checked {
     match hook.first() {
         Some(program) if !program.starts_with('/') => {
-            Err(refuse(key, format_args!("`{program}` is not an absolute path"))
-                .hint("name the program with its path; there is no shell: `[\"/bin/sh\", \"-c\", ...]`"))
+            Err(refuse(key, format_args!("`{program}` is not an absolute path")).hint(
+                "name the program with its path; there is no shell: `[\"/bin/sh\", \"-c\", ...]`",
+            ))
         }
         _ => Ok(()),
     }
@@ -174,20 +179,24 @@ fn check_files(key: &str, files: &FilesJob) -> Checked {
 
 fn check_database(key: &str, job: &DatabaseJob) -> Checked {
     check_absolute(&format!("{key}.option-file"), &job.option_file)?;
-    if let Some(path) = &job.tool_path {
-        check_absolute(&format!("{key}.tool-path"), path)?;
-    }
     if !(1..=PARALLEL_MAX).contains(&job.parallel) {
-        return Err(refuse(&format!("{key}.parallel"), format_args!("{} is not allowed", job.parallel))
-            .hint(format!("1 to {PARALLEL_MAX} threads")));
+        return Err(refuse(
+            &format!("{key}.parallel"),
+            format_args!("{} is not allowed", job.parallel),
+        )
+        .hint(format!("1 to {PARALLEL_MAX} threads")));
     }
     if job.full_every.is_some() && job.mode == Mode::Blocks {
-        return Err(refuse(&format!("{key}.full-every"), "has no meaning with `mode = \"blocks\"`")
-            .hint("every backup of that mode is a full one; leave it out, or use `mode = \"lsn\"`"));
+        return Err(refuse(
+            &format!("{key}.full-every"),
+            "has no meaning with `mode = \"blocks\"`",
+        )
+        .hint("every backup of that mode is a full one; leave it out, or use `mode = \"lsn\"`"));
     }
     database::tool::check_extra(&job.extra_args).map_err(|error| {
-        let refused = refuse(&format!("{key}.extra-args"), &error);
-        Failure { hint: error.hint, ..refused }
+        let mut refused = refuse(&format!("{key}.extra-args"), &error);
+        refused.hint = error.hint;
+        refused
     })
 }
 
@@ -200,7 +209,7 @@ fn check_keeper(config: &Config, keeper: &Keeper) -> Checked {
     let own = keeper.jobs.iter().map(|(name, rule)| (format!("keeper.jobs.{name}"), rule));
     let default = keeper.default.iter().map(|rule| ("keeper.default".to_owned(), rule));
     for (key, rule) in own.chain(default) {
-        if rule.is_empty() {
+        if *rule == Policy::default() {
             return Err(refuse(&key, "keeps nothing")
                 .hint("say what to keep, such as `daily = 14`; leave the table out to keep all"));
         }

@@ -9,10 +9,8 @@ use serde::Deserialize;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DatabaseJob {
-    /// `mariadb-backup` for MariaDB, `xtrabackup` for Percona Server and Percona XtraDB Cluster.
+    /// `mariadb-backup` for MariaDB, `xtrabackup` for Percona Server and Percona XtraDB Cluster; found by `PATH`.
     pub tool: database::tool::BackupTool,
-    /// Where the tool is; looked for in `PATH` if not given.
-    pub tool_path: Option<PathBuf>,
     /// The option file with user, password and socket in `[client]`; 0600. The only way to give a password.
     pub option_file: PathBuf,
     /// How later backups are made smaller.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chassis::units::Span;
 use depot::names::JobName;
+use depot::retention::Policy;
 use serde::Deserialize;
 
 use super::DepotName;
@@ -18,40 +19,16 @@ pub struct Keeper {
     #[serde(default = "default_grace")]
     pub grace: Span,
     /// The rule for jobs that have none of their own. Without a rule nothing of a job is ever deleted.
-    pub default: Option<Rule>,
+    pub default: Option<Policy>,
     /// Rules by job.
     #[serde(default)]
-    pub jobs: BTreeMap<JobName, Rule>,
+    pub jobs: BTreeMap<JobName, Policy>,
 }
 
-/// What to keep of one job on one host: a backup stays if any of these wants it.
-///
-/// The last good one always stays, and so does whatever a kept one needs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Rule {
-    /// The newest so many.
-    pub keep_last: u32,
-    /// All that are younger than this.
-    pub keep_within: Option<Span>,
-    /// The last one of each of so many hours.
-    pub hourly: u32,
-    /// Of days.
-    pub daily: u32,
-    /// Of weeks, from Monday.
-    pub weekly: u32,
-    /// Of months.
-    pub monthly: u32,
-    /// Of years.
-    pub yearly: u32,
-    /// Every point within this time can be restored: all younger ones, and the newest older one.
-    pub recovery_window: Option<Span>,
-}
-
-impl Rule {
-    /// Whether it would keep nothing.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+impl Keeper {
+    /// The rule for a job; none keeps everything.
+    pub fn rule_of(&self, job: &JobName) -> Option<&Policy> {
+        self.jobs.get(job).or(self.default.as_ref())
     }
 }
 

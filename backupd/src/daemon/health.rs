@@ -54,7 +54,8 @@ fn overdue(name: &JobName, job: &Job, history: &History, now: DateTime<Utc>) -> 
         .map(|report| report.started)
         .max();
     let since = good.or(history.known_since)?;
-    let missed = schedule.upcoming(since).take_while(|due| *due <= now).take(DUE_TIMES_MAX + 1).count();
+    let missed =
+        schedule.upcoming(since).take_while(|due| *due <= now).take(DUE_TIMES_MAX + 1).count();
     if missed <= DUE_TIMES_MAX {
         return None;
     }

@@ -180,7 +180,12 @@ impl Daemon {
     }
 
     /// One run of one job, whatever woke the driver.
-    async fn run_one(self: &Arc<Self>, name: &JobName, hand: &Arc<Hand>, reason: Reason) -> RunReport {
+    async fn run_one(
+        self: &Arc<Self>,
+        name: &JobName,
+        hand: &Arc<Hand>,
+        reason: Reason,
+    ) -> RunReport {
         let config = self.config();
         let options = std::mem::take(&mut *lock(&hand.options));
         let progress = Arc::new(Progress::default());
@@ -211,7 +216,12 @@ impl Daemon {
 }
 
 /// A run that could not even be recorded: another process has the job, or its directory is not usable.
-fn not_run(config: &Config, name: &JobName, started: DateTime<Utc>, error: &anyhow::Error) -> RunReport {
+fn not_run(
+    config: &Config,
+    name: &JobName,
+    started: DateTime<Utc>,
+    error: &anyhow::Error,
+) -> RunReport {
     tracing::error!(job = %name, "failed to run: {error:#}");
     let kind = config.jobs.get(name).map_or(depot::manifest::SnapshotKind::Files, kind_of);
     RunReport::failed(name, kind, started, Utc::now(), error)

@@ -2,7 +2,7 @@
 //!
 //! Nothing depends on it, so it is done beside everything else, and what cannot be removed is only logged.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use chassis::durable::remove_leftovers;
 use chassis::shutdown::Shutdown;
@@ -13,14 +13,11 @@ use crate::state::JobState;
 
 /// Starts the removal.
 pub(super) fn remove(config: &Config, shutdown: &Shutdown) {
-    let jobs: Vec<_> = config.jobs.keys().map(|name| (name.clone(), config.job_dir(name))).collect();
+    let jobs: Vec<_> =
+        config.jobs.keys().map(|name| (name.clone(), config.job_dir(name))).collect();
     let state_dir = config.state_dir.clone();
-    let directories: Vec<_> = config
-        .depots
-        .values()
-        .filter(|store| store.directory.is_some())
-        .cloned()
-        .collect();
+    let directories: Vec<_> =
+        config.depots.values().filter(|store| store.directory.is_some()).cloned().collect();
     let stop = shutdown.stop();
     shutdown.tracker.spawn_blocking(move || {
         sweep(&state_dir);
@@ -57,7 +54,7 @@ fn sweep(dir: &Path) {
     }
 }
 
-fn note(path: &PathBuf, removed: std::io::Result<()>) {
+fn note(path: &Path, removed: std::io::Result<()>) {
     match removed {
         Ok(()) => tracing::info!("removed leftover {}", path.display()),
         Err(error) => tracing::warn!("failed to remove {}: {error}", path.display()),

@@ -30,7 +30,12 @@ impl Daemon {
         }
         if let Some(good) = &history.last_good {
             let help = "When the last run ended that was done wholly, in seconds since 1970.";
-            self.gauge("holdfast_backup_last_success_timestamp_seconds", help, name, secs(good.ended));
+            self.gauge(
+                "holdfast_backup_last_success_timestamp_seconds",
+                help,
+                name,
+                secs(good.ended),
+            );
         }
     }
 

@@ -119,13 +119,13 @@ async fn follow(job: Arc<JobHandle>, ticket: Ticket, mut writer: DuplexStream) {
             return;
         }
         let is_written = tokio::select! {
-            changed = status.changed() => match changed {
-                Ok(()) => true,
-                Err(_) => {
+            changed = status.changed() => {
+                if changed.is_err() {
                     write_event(&mut writer, &RunEvent::Stopped).await;
                     return;
                 }
-            },
+                true
+            }
             _ = ticks.tick() => match job.progress() {
                 Some(progress) => write_event(&mut writer, &RunEvent::Progress(progress)).await,
                 None => true,

@@ -27,7 +27,8 @@ impl Run<'_> {
         let earlier = self.continued_chain(job, &ready, &mark, depots)?;
         let parent = earlier.as_ref().and_then(|chain| chain.snapshots.last().cloned());
         let from_lsn = earlier.as_ref().map(|chain| chain.to_lsn);
-        let mut writer = self.start_writer(id, parent.clone(), ready.description.clone(), depots)?;
+        let mut writer =
+            self.start_writer(id, parent.clone(), ready.description.clone(), depots)?;
         let place = Place { dir: self.state.dir(), stop: self.stop, progress: self.progress };
         let positions = back_up(job, &ready, from_lsn, &mut writer, place)
             .with_context(|| format!("back up {}", ready.description))?;
@@ -59,7 +60,8 @@ impl Run<'_> {
         let chain = self.state.chain();
         let mut stored = Vec::new();
         for depot in depots {
-            let ids: HashSet<SnapshotId> = depot.snapshots()?.into_iter().map(|info| info.id).collect();
+            let ids: HashSet<SnapshotId> =
+                depot.snapshots()?.into_iter().map(|info| info.id).collect();
             stored.push(ids);
         }
         let is_stored = |id: &SnapshotId| stored.iter().all(|ids| ids.contains(id));

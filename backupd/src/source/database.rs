@@ -27,6 +27,7 @@ mod aria;
 pub mod chain;
 mod intake;
 mod log;
+mod pending;
 mod pipe;
 
 use intake::Intake;
@@ -34,7 +35,9 @@ use log::ToolLog;
 use pipe::ToolPipe;
 
 /// After the last byte of its stream, the tool has nothing left to do but to end.
-const END_TIMEOUT: Duration = Duration::from_secs(60);
+const END_TIMEOUT: Duration = Duration::from_mins(1);
+/// One that failed is about to end, too.
+const FAILED_TIMEOUT: Duration = Duration::from_secs(1);
 /// Lines of the tool's log in the message of a failure.
 const LINES_IN_ERROR: usize = 3;
 
@@ -110,41 +113,58 @@ pub(crate) struct Taken {
     pub top: Vec<PathBuf>,
 }
 
+/// Why the stream was not taken to its end.
+enum Trouble {
+    /// It is not what it should be, or does not come: the tool may know why.
+    Stream(anyhow::Error),
+    /// We could not take it; what the tool says then is only that nobody reads any more.
+    Ours(anyhow::Error),
+}
+
 fn take_stream(
     job: &DatabaseJob,
     group: &mut Group,
     writer: &mut SnapshotWriter,
     place: Place<'_>,
-) -> Result<Taken> {
-    let stdout = group.child().stdout.take().context("take the tool's output")?;
+) -> Result<Taken, Trouble> {
+    let stdout = group.child().stdout.take().expect("the command pipes its output");
     let pipe = ToolPipe::new(stdout, job.stall_timeout.0, place.stop.clone());
     let mut reader = Reader::new(pipe, job.tool);
     let mut intake = Intake::new(writer, place.dir);
     let mut payload = Vec::new();
-    while let Some(chunk) = reader.next(&mut payload).context("read the tool's stream")? {
-        intake.take(&chunk, &payload)?;
+    let stream =
+        |error| Trouble::Stream(anyhow::Error::new(error).context("read the tool's stream"));
+    while let Some(chunk) = reader.next(&mut payload).map_err(stream)? {
+        intake.take(&chunk, &payload).map_err(Trouble::Ours)?;
     }
-    Ok(intake.finish())
+    intake.finish().map_err(Trouble::Ours)
 }
 
-/// Waits for the tool's end and decides. Whatever went wrong with the stream, what the tool said about it comes first:
-/// it mostly is the cause.
+/// Waits for the tool's end and decides.
 fn conclude(
     tool: tool::BackupTool,
     group: &mut Group,
     log: &ToolLog,
-    taken: Result<Taken>,
+    taken: Result<Taken, Trouble>,
     stop: &Stop,
 ) -> Result<Taken> {
-    let ended = match &taken {
-        Ok(_) => group.wait(Instant::now() + END_TIMEOUT, stop)?,
-        // A tool that failed ends by itself now; one that hangs, or whose stream is bad, is ended.
-        Err(_) => group.wait(Instant::now() + Duration::from_secs(1), stop)?,
+    let taken = match taken {
+        Ok(taken) => Ok(taken),
+        Err(Trouble::Stream(error)) => Err(error),
+        Err(Trouble::Ours(error)) => {
+            group.end();
+            return Err(error);
+        }
     };
+    // A tool that failed ends by itself now; one that hangs, or whose stream is bad, is ended.
+    let patience = if taken.is_ok() { END_TIMEOUT } else { FAILED_TIMEOUT };
+    let ended = group.wait(Instant::now() + patience, stop)?;
     group.end();
     let said = log.finish();
     let problem = match (taken, ended) {
-        (Ok(taken), Ended::Exited(status)) if status.success() && said.is_complete => return Ok(taken),
+        (Ok(taken), Ended::Exited(status)) if status.success() && said.is_complete => {
+            return Ok(taken);
+        }
         (Ok(_), Ended::Exited(status)) if status.success() => {
             "ended well but did not say `completed OK!`".to_owned()
         }
@@ -152,11 +172,12 @@ fn conclude(
         (_, Ended::Exited(status)) => format!("ended with {status}"),
         (Ok(_), Ended::Late) => "did not end after the end of its stream".to_owned(),
         (Ok(_), Ended::Stopped) => "was stopped".to_owned(),
-        (Err(error), _) => format!("was ended: {error:#}"),
+        (Err(error), Ended::Late | Ended::Stopped) => format!("was ended: {error:#}"),
     };
     let last = said.last_lines(LINES_IN_ERROR);
     let failure = Failure::new(Exit::Failed, format!("{tool} {problem}; its last words: {last}"));
-    let advice = said.advice.unwrap_or_else(|| format!("its whole log is in {}", said.path.display()));
+    let advice =
+        said.advice.unwrap_or_else(|| format!("its whole log is in {}", said.path.display()));
     Err(failure.hint(advice).into())
 }
 
@@ -167,11 +188,14 @@ fn check_whole(ready: &Ready, log: &ToolLog, taken: &Taken) -> Result<()> {
     ensure!(
         missing.is_empty(),
         Failure::new(Exit::Failed, format!("{} left out {}", ready.tool.tool, missing.join(", ")))
-            .hint("the tool said that all is well, but the backup could not be restored: report it")
+            .hint(
+                "the tool said that all is well, but the backup could not be restored: report it"
+            )
     );
     let left_out = log.skipped().into_iter().find(|path| ready.server.datadir.join(path).exists());
     if let Some(path) = left_out {
-        let message = format!("{} left out {}, which still exists", ready.tool.tool, path.display());
+        let message =
+            format!("{} left out {}, which still exists", ready.tool.tool, path.display());
         return Err(Failure::new(Exit::Failed, message)
             .hint("run `SET GLOBAL innodb_log_checkpoint_now=ON` on the server, then try again")
             .into());
@@ -181,7 +205,11 @@ fn check_whole(ready: &Ready, log: &ToolLog, taken: &Taken) -> Result<()> {
 
 fn check_positions(positions: &Positions, from_lsn: Option<u64>) -> Result<()> {
     let expected = if from_lsn.is_some() { BackupKind::Incremental } else { BackupKind::Full };
-    ensure!(positions.kind == expected, "the tool made a {:?} backup, not a {expected:?} one", positions.kind);
+    ensure!(
+        positions.kind == expected,
+        "the tool made a {:?} backup, not a {expected:?} one",
+        positions.kind
+    );
     ensure!(!positions.partial, "the tool copied only some tables");
     let start = from_lsn.unwrap_or_default();
     ensure!(

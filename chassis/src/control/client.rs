@@ -1,7 +1,7 @@
 //! The command's side of the control socket.
 //!
-//! One connection a request. A daemon that is not there, and one that may not be asked, have hints of their own: they
-//! are what people meet first.
+//! One connection a request. A daemon that is not there, and one that may not be asked, have hints
+//! of their own: they are what people meet first.
 
 use std::io;
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ pub const ANSWER_BYTES_MAX: usize = 16 << 20;
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// A daemon that says nothing for this long is taken for hung. Streams may be silent between lines.
-pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
+pub const ANSWER_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// Asks one daemon.
 #[derive(Clone, Debug)]
@@ -39,7 +39,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the daemon `program` (the name of its unit) that listens on `socket`. Nothing is opened yet.
+    /// A client of the daemon `program` (the name of its unit) that listens on `socket`. Nothing is
+    /// opened yet.
     pub fn new(socket: impl Into<PathBuf>, program: impl Into<String>) -> Self {
         Self { socket: socket.into(), program: program.into() }
     }
@@ -120,13 +121,11 @@ impl Client {
             Ok(body) => body,
             Err(error) => return error,
         };
-        match serde_json::from_slice::<RefusalBody>(&body) {
-            Ok(body) => Failure::from(body).into(),
-            Err(_) => {
-                let said = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
-                anyhow::anyhow!("{} answers {path} with {status} {}", self.program, said.trim_end())
-            }
+        if let Ok(body) = serde_json::from_slice::<RefusalBody>(&body) {
+            return Failure::from(body).into();
         }
+        let said = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
+        anyhow::anyhow!("{} answers {path} with {status} {}", self.program, said.trim_end())
     }
 
     fn unreachable(&self, error: io::Error) -> Failure {
@@ -162,7 +161,8 @@ impl Lines {
         Self { body, buffer: Vec::new(), searched: 0 }
     }
 
-    /// The next line as JSON; nothing at the end. An answer that is cut off within a line is an error.
+    /// The next line as JSON; nothing at the end. An answer that is cut off within a line is an
+    /// error.
     pub async fn next_json<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
         let Some(line) = self.next_line().await? else {
             return Ok(None);

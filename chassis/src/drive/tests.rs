@@ -46,10 +46,12 @@ impl Wall {
     }
 }
 
+type Runs = Arc<Mutex<Vec<(DateTime<Utc>, Reason)>>>;
+
 /// A driver in a task, whose job takes some time and notes when it began and why.
 struct Bench {
     wall: Wall,
-    runs: Arc<Mutex<Vec<(DateTime<Utc>, Reason)>>>,
+    runs: Runs,
     activator: Activator,
     status: watch::Receiver<Status<usize>>,
     stop: CancellationToken,
@@ -60,7 +62,7 @@ fn start(now: &str, timing: Timing, last_started: Option<&str>, takes_secs: u64)
     let wall = Wall::new(now);
     let (driver, activator, status) = driver(timing, last_started.map(at));
     let stop = CancellationToken::new();
-    let runs = Arc::new(Mutex::new(Vec::new()));
+    let runs = Runs::default();
     let concurrent = Arc::new(AtomicU32::new(0));
     let work = {
         let (runs, wall) = (runs.clone(), wall.clone());
@@ -71,8 +73,7 @@ fn start(now: &str, timing: Timing, last_started: Option<&str>, takes_secs: u64)
                 runs.lock().unwrap().push((wall.now(), reason));
                 sleep(Duration::from_secs(takes_secs)).await;
                 concurrent.fetch_sub(1, SeqCst);
-                let count = runs.lock().unwrap().len();
-                count
+                runs.lock().unwrap().len()
             }
         }
     };
@@ -240,8 +241,8 @@ async fn without_schedule_and_activator_the_driver_ends() {
 }
 
 proptest! {
-    /// Whatever the clock did before: the next due time is waited for no longer than two periods, and only a long way
-    /// back makes served ones come again.
+    /// Whatever the clock did before: the next due time is waited for no longer than two periods,
+    /// and only a long way back makes served ones come again.
     #[test]
     fn the_next_due_time_is_new_and_near(served in 0..2_000_000i64, now in 0..2_000_000i64) {
         let schedule = Schedule::parse("30 2 * * *", UTC).unwrap();

@@ -1,8 +1,10 @@
-//! The five fields of crontab(5), read into sets of numbers and written in the dialect of the `cron` crate.
+//! The five fields of crontab(5), read into sets of numbers and written in the dialect of the
+//! `cron` crate.
 //!
-//! That dialect has a field for seconds, counts Sunday as 1 and joins the two day fields by AND. What is read here is
-//! Vixie's crontab as Debian has it, and a little more: names in ranges and lists, and ranges of weekdays that end on a
-//! Sunday written as 0 (`fri-sun`). A step larger than its range is refused, because it does not do what it says.
+//! That dialect has a field for seconds, counts Sunday as 1 and joins the two day fields by AND.
+//! What is read here is Vixie's crontab as Debian has it, and a little more: names in ranges and
+//! lists, and ranges of weekdays that end on a Sunday written as 0 (`fri-sun`). A step larger than
+//! its range is refused, because it does not do what it says.
 
 use std::str::FromStr;
 
@@ -153,11 +155,13 @@ impl Field {
     }
 
     fn refuse(&self, text: &str) -> Refusal {
-        let mut hint = format!("a {} is a number from {} to {}", self.name, self.first, self.last);
-        if let (Some(first), Some(last)) = (self.words.first(), self.words.last()) {
-            hint += &format!(" or one of the names `{first}` to `{last}`");
-        }
-        (format!("{}: `{text}` is not one", self.name), hint)
+        let names = match (self.words.first(), self.words.last()) {
+            (Some(first), Some(last)) => format!(" or one of the names `{first}` to `{last}`"),
+            _ => String::new(),
+        };
+        let Self { name, first, last, .. } = self;
+        let hint = format!("{name} is a number from {first} to {last}{names}");
+        (format!("{name}: `{text}` is not one"), hint)
     }
 }
 

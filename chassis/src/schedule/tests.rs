@@ -1,5 +1,5 @@
-//! The schedule against a table of cases with the changes of clocks in Berlin and New York, and against an oracle
-//! that looks at every minute.
+//! The schedule against a table of cases with the changes of clocks in Berlin and New York, and
+//! against an oracle that looks at every minute.
 
 use std::collections::BTreeSet;
 
@@ -172,6 +172,22 @@ fn a_day_that_never_comes_is_refused() {
 }
 
 #[test]
+fn configuration_points_at_a_wrong_expression() {
+    #[derive(Debug, serde::Deserialize)]
+    struct Config {
+        schedule: Expression,
+    }
+    let text = "schedule = \"30 2 * * mon-fri\"";
+    let config: Config = crate::config::parse("x.toml", text).unwrap();
+    let schedule = config.schedule.in_zone(Berlin);
+    assert_eq!(schedule.next_after(at("2026-11-28T00:00:00Z")), Some(at("2026-11-30T01:30:00Z")));
+    let failure = crate::config::parse::<Config>("x.toml", "schedule = '30 25 * * *'").unwrap_err();
+    let (first_line, _) = failure.message.split_once('\n').unwrap();
+    assert_eq!(first_line, "x.toml:1:12: schedule `30 25 * * *`: hour: `25` is not one");
+    assert_eq!(failure.hint.as_deref(), Some("hour is a number from 0 to 23"));
+}
+
+#[test]
 fn a_schedule_shows_its_zone() {
     let schedule = Schedule::parse(" @daily ", Berlin).unwrap();
     assert_eq!(schedule.to_string(), "@daily (Europe/Berlin)");
@@ -241,7 +257,8 @@ impl Fields {
     }
 }
 
-/// Zones with a change of clocks each, near which half of the cases start. Lord Howe moves by half an hour.
+/// Zones with a change of clocks each, near which half of the cases start. Lord Howe moves by half
+/// an hour.
 const PLACES: [(Tz, &str); 7] = [
     (Berlin, "2026-03-29T01:00:00Z"),
     (Berlin, "2026-10-25T01:00:00Z"),
@@ -269,13 +286,14 @@ proptest! {
         let start = at(change) - Duration::seconds(seconds_before);
         let end = at(change) + Duration::seconds(seconds_after);
         let first_minute = start - Duration::seconds(start.timestamp().rem_euclid(60));
-        let due: Vec<_> = (1..)
+        let minutes = (end - first_minute).num_minutes();
+        let due: Vec<_> = (1..=minutes)
             .map(|n| first_minute + Duration::minutes(n))
-            .take_while(|instant| *instant <= end)
             .filter(|instant| fields.is_due(zone, *instant))
             .collect();
 
-        let found: Vec<_> = schedule.upcoming(start).take_while(|instant| *instant <= end).collect();
+        let upcoming = schedule.upcoming(start);
+        let found: Vec<_> = upcoming.take_while(|instant| *instant <= end).collect();
         prop_assert_eq!(&found, &due, "{}", schedule);
         prop_assert_eq!(schedule.latest_due(start, end), due.last().copied(), "{}", schedule);
     }

@@ -51,7 +51,8 @@ pub fn advice(log: &str) -> Option<String> {
     known.iter().find(|(text, _)| log.contains(text)).map(|(_, hint)| (*hint).to_owned())
 }
 
-const LOG_TOO_SMALL: &str = "the server overwrote its redo log before it was copied: raise innodb_log_file_size, or lift the throttle";
+const LOG_TOO_SMALL: &str = "the server overwrote its redo log before it was copied: \
+    raise innodb_log_file_size, or lift the throttle";
 
 #[cfg(test)]
 mod tests {

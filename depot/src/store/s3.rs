@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 
 use super::limit::UploadLimit;
 use super::name::{is_segment, join};
-use super::{LISTING_OBJECTS_MAX, OBJECT_BYTES_MAX, ObjectInfo, StoreError, check_size};
+use super::{LISTING_OBJECTS_MAX, OBJECT_BYTES_MAX, ObjectInfo, StoreError};
 use failure::{Operation, failure, timed_out};
 
 mod credentials;
@@ -146,7 +146,7 @@ impl S3Store {
         self.run(&operation, OBJECT_BYTES_MAX, async {
             let request = self.client.get_object().bucket(&self.bucket).key(self.key(name));
             let object = request.send().await.map_err(|error| failure(&operation, error))?;
-            collect(&operation, object).await
+            collect(&operation, object, OBJECT_BYTES_MAX).await
         })
     }
 
@@ -156,7 +156,8 @@ impl S3Store {
         offset: u64,
         length: usize,
     ) -> Result<Vec<u8>, StoreError> {
-        if length == 0 {
+        // Nothing to ask for, or beyond what servers understand: then they would send the whole object.
+        if length == 0 || i64::try_from(offset).is_err() {
             return match self.stat(name)? {
                 Some(_) => Ok(Vec::new()),
                 None => Err(StoreError::missing(name)),
@@ -168,9 +169,8 @@ impl S3Store {
             let request = self.client.get_object().bucket(&self.bucket).key(self.key(name));
             match request.range(format!("bytes={offset}-{last}")).send().await {
                 Ok(object) => {
-                    let mut bytes = collect(&operation, object).await?;
-                    bytes.truncate(length);
-                    Ok(bytes)
+                    check_range(&operation, &object, offset)?;
+                    collect(&operation, object, length as u64).await
                 }
                 Err(error) if is_past_the_end(&error) => Ok(Vec::new()),
                 Err(error) => Err(failure(&operation, error)),
@@ -300,19 +300,42 @@ fn is_past_the_end<E>(
     error.raw_response().is_some_and(|response| response.status().as_u16() == 416)
 }
 
-/// Reads a body, never more than [`OBJECT_BYTES_MAX`] whatever the service says its length is.
+/// A service that ignores the range sends the whole object.
+fn check_range(
+    operation: &Operation<'_>,
+    object: &GetObjectOutput,
+    offset: u64,
+) -> Result<(), StoreError> {
+    let range = object.content_range().unwrap_or("no range");
+    if range.starts_with(&format!("bytes {offset}-")) {
+        return Ok(());
+    }
+    let what = operation.what();
+    Err(StoreError::other(format!("{what}: asked for bytes from {offset}, got {range}")))
+}
+
+/// Reads a body, never more than `length_max` bytes whatever the service says its length is.
 async fn collect(
     operation: &Operation<'_>,
     object: GetObjectOutput,
+    length_max: u64,
 ) -> Result<Vec<u8>, StoreError> {
+    let too_large = |length: u64| {
+        let what = operation.what();
+        StoreError::other(format!("{what}: {length} bytes are more than the {length_max} allowed"))
+    };
     let length = object.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
-    check_size(operation.name, length)?;
+    if length > length_max {
+        return Err(too_large(length));
+    }
     let mut bytes = Vec::with_capacity(length as usize);
     let mut body = object.body;
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(|error| StoreError::unreachable(operation.what(), error))?;
-        check_size(operation.name, (bytes.len() + piece.len()) as u64)?;
         bytes.extend_from_slice(&piece);
+        if bytes.len() as u64 > length_max {
+            return Err(too_large(bytes.len() as u64));
+        }
     }
     Ok(bytes)
 }

@@ -170,15 +170,20 @@ fn content(path: &Path, size: u64) -> Result<(u64, u64)> {
 pub fn differences(left: &Tree, right: &Tree) -> Vec<String> {
     let mut found = Vec::new();
     for (path, node) in left {
-        let text = String::from_utf8_lossy(path);
+        let text = short(path);
         match right.get(path) {
             None => found.push(format!("`{text}` is missing")),
             Some(other) => differences_of(&text, node, other, &mut found),
         }
     }
     let surplus = right.keys().filter(|path| !left.contains_key(*path));
-    found.extend(surplus.map(|path| format!("`{}` is too much", String::from_utf8_lossy(path))));
+    found.extend(surplus.map(|path| format!("`{}` is too much", short(path))));
     found
+}
+
+/// The end of a path, for people.
+fn short(path: &[u8]) -> String {
+    String::from_utf8_lossy(&path[path.len().saturating_sub(60)..]).into_owned()
 }
 
 fn differences_of(path: &str, left: &Node, right: &Node, found: &mut Vec<String>) {

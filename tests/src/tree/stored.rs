@@ -88,7 +88,9 @@ struct Packs<'a> {
 impl Packs<'_> {
     fn node(&mut self, entry: &Entry, blocks: &[BlockRef]) -> Result<Node> {
         let attributes = entry.attributes.clone().context("an entry has attributes")?;
-        let (content, data) = self.content(entry.size, blocks)?;
+        let is_file = entry.kind == EntryKind::File;
+        let (content, data) =
+            if is_file { self.content(entry.size, blocks)? } else { Default::default() };
         let mtime = (attributes.mtime.0, i64::from(attributes.mtime.1));
         let xattrs = attributes.xattrs.into_iter();
         Ok(Node {

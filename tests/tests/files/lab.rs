@@ -19,8 +19,10 @@ use depot::names::SnapshotId;
 use depot::store::StoreConfig;
 use depot::store::directory::DirectoryConfig;
 use depot::writer::{Report, SnapshotWriter, Tuning, WriterOptions};
+use restore::select::Selection;
+use restore::{chain, run};
 use tempfile::TempDir;
-use tests::tree::{Tree, stored};
+use tests::tree::{Tree, describe, stored};
 
 /// A depot and what a job needs beside it.
 pub struct Lab {
@@ -100,6 +102,31 @@ impl Lab {
         let mut writer = SnapshotWriter::start(options, vec![Arc::clone(&self.depot)])?;
         let summary = backup_tree(job, rescan, &mut writer, &self.stop, &self.progress)?;
         Ok((summary, writer.finish(None)?))
+    }
+
+    /// What comes back: a snapshot restored into a new directory, which is removed again.
+    pub fn restored(&self, id: &SnapshotId) -> Result<Tree> {
+        let target = self.scratch.path().join("restored");
+        let snapshots = self.depot.snapshots()?;
+        let (depot, identities) = (&self.depot, &self.identities);
+        let chain = chain::load(depot, &snapshots, id, identities, &Selection::all())?;
+        let options = run::Options {
+            target: target.clone(),
+            selection: Vec::new(),
+            delta: false,
+            delete: false,
+            keep_going: false,
+            set_owner: rustix::process::geteuid().is_root(),
+            prepare: None,
+            sync: false,
+            workers: 2,
+            stop: Stop::never(),
+            progress: Arc::default(),
+        };
+        run::restore(depot, identities, chain, &options, Utc::now())?;
+        let tree = describe(&target);
+        fs::remove_dir_all(&target).context("remove restored tree")?;
+        tree
     }
 
     /// What a snapshot holds.

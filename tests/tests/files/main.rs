@@ -2,6 +2,8 @@
 //!
 //! Trees are made by seed; a failing seed is printed and can be given as `TREE_SEED`.
 
+#![expect(clippy::print_stdout, reason = "seeds, and what cannot be tried here")]
+
 mod lab;
 mod restless;
 
@@ -11,19 +13,27 @@ use std::path::Path;
 
 use chassis::failure::{Exit, exit_of, hint_of};
 use depot::manifest::SnapshotState;
+use depot::names::SnapshotId;
 use lab::{Lab, settle};
 use tests::tree::{Kind, Tree, change, describe, differences, make};
 
 /// Some seeds that are always tried, and one that is new each time.
 fn seeds() -> Vec<u64> {
     let given = std::env::var("TREE_SEED").ok().and_then(|seed| seed.parse().ok());
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.expect("it is after 1970");
     given.map_or_else(|| vec![1, 2, 3, 4, now.as_nanos() as u64], |seed| vec![seed])
 }
 
 fn assert_same(source: &Tree, stored: &Tree, what: &str) {
     let found = differences(source, stored);
     assert!(found.is_empty(), "{what}:\n{}", found.join("\n"));
+}
+
+/// What is in the depot, and what is restored from it, is the source.
+fn assert_whole(lab: &Lab, id: &SnapshotId, source: &Tree, what: &str) {
+    assert_same(source, &lab.stored(id).expect("read snapshot"), &format!("{what}, stored"));
+    assert_same(source, &lab.restored(id).expect("restore"), &format!("{what}, restored"));
 }
 
 /// Files that have to be read because they were not there before or look different now: one for each set of names.
@@ -58,7 +68,7 @@ fn every_kind_of_entry_is_stored_and_a_second_run_reads_only_what_changed() {
             let source = describe(&lab.root()).unwrap();
             let (summary, report) = lab.back_up(&lab.job(), false).unwrap();
             assert_eq!(report.state, SnapshotState::Complete, "{:?}", report.problems);
-            assert_same(&source, &lab.stored(&report.id).unwrap(), &format!("seed {seed}"));
+            assert_whole(&lab, &report.id, &source, &format!("seed {seed}"));
             assert_eq!(summary.skipped, made.special, "seed {seed}");
             assert_eq!(report.totals.entries, source.len() as u64, "seed {seed}");
             change(&mut made, 12, seed ^ 0xffff).unwrap();
@@ -70,7 +80,7 @@ fn every_kind_of_entry_is_stored_and_a_second_run_reads_only_what_changed() {
         let source = describe(&lab.root()).unwrap();
         let (summary, report) = lab.back_up(&lab.job(), false).unwrap();
         assert_eq!(report.state, SnapshotState::Complete, "{:?}", report.problems);
-        assert_same(&source, &lab.stored(&report.id).unwrap(), &format!("seed {seed}, changed"));
+        assert_whole(&lab, &report.id, &source, &format!("seed {seed}, changed"));
         assert_eq!(summary.files_read, to_be_read(&before, &source) as u64, "seed {seed}");
         assert!(summary.files_kept > 5, "seed {seed}: {summary:?}");
 
@@ -167,7 +177,7 @@ fn what_cannot_be_read_is_named_and_the_rest_is_stored() {
         fs::write(lab.root().join("secret"), "1").unwrap();
         fs::set_permissions(
             lab.root().join("secret"),
-            std::os::unix::fs::PermissionsExt::from_mode(0),
+            std::os::unix::fs::PermissionsExt::from_mode(0o000),
         )
         .unwrap();
         "secret"

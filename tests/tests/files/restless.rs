@@ -26,8 +26,8 @@ fn wait_for_reading(progress: &Progress) {
 }
 
 fn lab_with_large_file() -> Lab {
-    let lab = Lab::new().unwrap();
-    fs::write(lab.root().join("large"), Dice::new(7).bytes(LARGE)).unwrap();
+    let lab = Lab::new().expect("make lab");
+    fs::write(lab.root().join("large"), Dice::new(7).bytes(LARGE)).expect("write large file");
     lab
 }
 
@@ -100,7 +100,13 @@ fn what_vanishes_after_it_was_listed_is_no_problem() {
     remover.join().unwrap();
     assert_eq!(report.state, SnapshotState::Complete, "{:?}", report.problems);
     assert_eq!(summary.vanished, 3);
-    let found = differences(&describe(&lab.root()).unwrap(), &lab.stored(&report.id).unwrap());
+    let [mut source, mut stored] =
+        [describe(&lab.root()).unwrap(), lab.stored(&report.id).unwrap()];
+    // The root was stored before its entries vanished: its time is an earlier one.
+    for tree in [&mut source, &mut stored] {
+        tree.remove(b"".as_slice()).unwrap();
+    }
+    let found = differences(&source, &stored);
     assert!(found.is_empty(), "{found:?}");
 }
 

@@ -10,7 +10,7 @@ const DIRECTIONS: [(&str, &[&str]); 6] = [
     ("database", &["chassis"]),
     ("backupd", &["chassis", "depot", "database"]),
     ("restore", &["chassis", "depot", "database"]),
-    ("tests", &["chassis", "depot", "database"]),
+    ("tests", &["chassis", "depot", "database", "backupd", "restore"]),
 ];
 
 /// Lines of the sections whose names end with `dependencies`: number, name and whole line.

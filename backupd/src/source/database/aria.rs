@@ -73,7 +73,12 @@ mod tests {
         spool.write_at(37, &[9; 7]).unwrap();
         assert!(spool.write_at(121, &[1]).is_err(), "a gap is refused");
         let mut content = Vec::new();
-        spool.drain(|data| { content.extend_from_slice(data); Ok(()) }).unwrap();
+        spool
+            .drain(|data| {
+                content.extend_from_slice(data);
+                Ok(())
+            })
+            .unwrap();
         let expected = [vec![1; 37], vec![9; 7], vec![1; 56], vec![2; 20]].concat();
         assert_eq!(content, expected);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);

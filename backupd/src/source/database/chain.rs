@@ -55,7 +55,12 @@ pub fn why_full(
 }
 
 /// The chain after a backup.
-pub fn extended(earlier: Option<Chain>, id: &SnapshotId, positions: &Positions, mark: String) -> Chain {
+pub fn extended(
+    earlier: Option<Chain>,
+    id: &SnapshotId,
+    positions: &Positions,
+    mark: String,
+) -> Chain {
     let mut snapshots = earlier.map(|chain| chain.snapshots).unwrap_or_default();
     snapshots.push(id.clone());
     Chain { snapshots, to_lsn: positions.to_lsn, server: mark }
@@ -65,7 +70,8 @@ pub fn extended(earlier: Option<Chain>, id: &SnapshotId, positions: &Positions, 
 mod tests {
     use super::*;
 
-    const TEXT: &str = "tool = 'mariadb-backup'\noption-file = '/o'\nmode = 'lsn'\nfull-every = '7d'\n";
+    const TEXT: &str =
+        "tool = 'mariadb-backup'\noption-file = '/o'\nmode = 'lsn'\nfull-every = '7d'\n";
 
     fn id(day: u32) -> SnapshotId {
         format!("db--202611{day:02}T020000Z--db1").parse().unwrap()

@@ -68,15 +68,14 @@ mod tests {
 
     fn pipe_of(script: &str, stall: Duration, stop: &Stop) -> (Group, ToolPipe) {
         let mut command = Command::new("/bin/sh");
-        let mut group =
-            Group::spawn(command.args(["-c", script]).stdout(Stdio::piped())).unwrap();
+        let mut group = Group::spawn(command.args(["-c", script]).stdout(Stdio::piped())).unwrap();
         let stdout = group.child().stdout.take().unwrap();
         (group, ToolPipe::new(stdout, stall, stop.clone()))
     }
 
     #[test]
     fn bytes_come_through_to_the_end() {
-        let (_group, mut pipe) = pipe_of("echo hello", Duration::from_secs(60), &Stop::never());
+        let (_group, mut pipe) = pipe_of("echo hello", Duration::from_mins(1), &Stop::never());
         let mut text = String::new();
         pipe.read_to_string(&mut text).unwrap();
         assert_eq!(text, "hello\n");
@@ -84,8 +83,7 @@ mod tests {
 
     #[test]
     fn a_silent_tool_is_given_up() {
-        let (_group, mut pipe) =
-            pipe_of("sleep 600", Duration::from_millis(150), &Stop::never());
+        let (_group, mut pipe) = pipe_of("sleep 600", Duration::from_millis(150), &Stop::never());
         let error = pipe.read(&mut [0; 8]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(error.to_string(), "it was silent for 150 ms");
@@ -94,7 +92,7 @@ mod tests {
     #[test]
     fn a_stop_ends_the_reading() {
         let stop = Stop::new();
-        let (_group, mut pipe) = pipe_of("sleep 600", Duration::from_secs(600), &stop);
+        let (_group, mut pipe) = pipe_of("sleep 600", Duration::from_mins(10), &stop);
         stop.stop();
         assert!(pipe.read(&mut [0; 8]).unwrap_err().to_string().contains("asked to stop"));
     }

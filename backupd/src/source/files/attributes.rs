@@ -18,6 +18,8 @@ use super::owners::Owners;
 
 /// The kernel's limit of a list of names, and of a value (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
 const XATTR_BYTES_MAX: usize = 64 << 10;
+/// What is tried first: the kernel allocates as much as it is offered, and most files need nothing.
+const XATTR_BYTES_FIRST: usize = 1 << 10;
 /// A stamp is trusted if the file was last changed at least this long before it was read; see [`trusted_stamp`].
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 const PAGE_BYTES: u64 = 4096;
@@ -91,7 +93,7 @@ pub struct XattrReader {
 }
 
 impl XattrReader {
-    /// With buffers of the kernel's limits, so that no call has to be made twice.
+    /// With buffers of the kernel's limits.
     pub fn with_buffers() -> Self {
         Self { names: vec![0; XATTR_BYTES_MAX], value: vec![0; XATTR_BYTES_MAX], path: Vec::new() }
     }
@@ -109,10 +111,10 @@ impl XattrReader {
             }
             // The manifest holds names as text; the kernel's own are ASCII.
             let name = std::str::from_utf8(name).map_err(|_| Errno::ILSEQ)?;
-            let got = match place {
-                Place::Open(file) => fgetxattr(file, name, &mut self.value),
-                Place::Named(..) => lgetxattr(self.path.as_slice(), name, &mut self.value),
-            };
+            let got = first_small(&mut self.value, |value| match place {
+                Place::Open(file) => fgetxattr(file, name, value),
+                Place::Named(..) => lgetxattr(self.path.as_slice(), name, value),
+            });
             match got {
                 Ok(length) => drop(found.insert(name.to_owned(), self.value[..length].to_vec())),
                 Err(Errno::NODATA) => {}
@@ -122,17 +124,30 @@ impl XattrReader {
         Ok(found)
     }
 
-    /// Lists names. By name in a directory goes through `/proc/self/fd`: there is no `flistxattrat` before Linux 6.13,
-    /// opening each file would triple the calls, and a full path could be led astray by a swapped directory.
+    /// Lists names. By name in a directory goes through `/proc/self/fd`: there is no `listxattrat` before Linux 6.13,
+    /// a full path could be led astray by a swapped directory, and opening each file is seen by whoever watches it.
     fn list(&mut self, place: Place<'_>) -> Result<usize, Errno> {
         let (dir, name) = match place {
-            Place::Open(file) => return flistxattr(file, &mut self.names),
+            Place::Open(file) => {
+                return first_small(&mut self.names, |names| flistxattr(file, names));
+            }
             Place::Named(dir, name) => (dir, name),
         };
         self.path.clear();
         write!(self.path, "/proc/self/fd/{}/", dir.as_raw_fd()).expect("memory takes it");
         self.path.extend_from_slice(name.to_bytes());
-        llistxattr(self.path.as_slice(), &mut self.names)
+        first_small(&mut self.names, |names| llistxattr(self.path.as_slice(), names))
+    }
+}
+
+/// Makes a call with a part of the buffer, and with all of it if that was not enough.
+fn first_small(
+    buffer: &mut [u8],
+    mut call: impl FnMut(&mut [u8]) -> Result<usize, Errno>,
+) -> Result<usize, Errno> {
+    match call(&mut buffer[..XATTR_BYTES_FIRST]) {
+        Err(Errno::RANGE) => call(buffer),
+        result => result,
     }
 }
 
@@ -200,7 +215,10 @@ mod tests {
         let path = dir.path().join("f");
         fs::write(&path, "x").expect("write");
         symlink("f", dir.path().join("link")).expect("link");
-        for (name, value) in [("user.empty", &b""[..]), ("user.bytes", b"\0\xff")] {
+        let long = vec![7; 2000];
+        for (name, value) in
+            [("user.empty", &b""[..]), ("user.bytes", b"\0\xff"), ("user.long", &long)]
+        {
             setxattr(&path, name, value, XattrFlags::empty()).expect("set attribute");
         }
         let (folder, file) =
@@ -209,6 +227,7 @@ mod tests {
         let open = reader.read(Place::Open(file.as_fd())).expect("read");
         assert_eq!(open["user.bytes"], b"\0\xff");
         assert_eq!(open["user.empty"], b"");
+        assert_eq!(open["user.long"], long);
         let named = reader.read(Place::Named(folder.as_fd(), c"f")).expect("read");
         assert_eq!(named, open);
         let link = reader.read(Place::Named(folder.as_fd(), c"link")).expect("read");

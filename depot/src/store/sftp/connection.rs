@@ -15,6 +15,11 @@ use super::known_hosts::{self, KnownKeys};
 use super::login::Login;
 use super::{SftpConfig, StoreError, failure};
 
+/// Ciphers, most wanted first. libssh2 would take ChaCha20, which it computes in plain C: two thirds of the time of an
+/// upload. AES is computed by the processor.
+const CIPHERS: &str = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,\
+    aes128-ctr,aes192-ctr,aes256-ctr";
+
 /// Unanswered probes before the kernel gives a silent line up.
 const PROBES_MAX: u32 = 3;
 
@@ -117,6 +122,8 @@ fn greet(config: &SftpConfig, algorithms: &str) -> Result<(TcpStream, Session), 
     let mut session = Session::new().map_err(Greeting::Broken)?;
     set_timeout(&session, config.timeout.0);
     session.method_pref(MethodType::HostKey, algorithms).map_err(Greeting::Broken)?;
+    session.method_pref(MethodType::CryptCs, CIPHERS).map_err(Greeting::Broken)?;
+    session.method_pref(MethodType::CryptSc, CIPHERS).map_err(Greeting::Broken)?;
     session.set_tcp_stream(socket);
     match session.handshake() {
         Ok(()) => Ok((ours, session)),

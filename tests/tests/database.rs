@@ -1,0 +1,12 @@
+//! The `database` crate against a real MariaDB and its real backup tool.
+
+#[path = "database/backup.rs"]
+mod backup;
+#[path = "database/names.rs"]
+mod names;
+#[path = "database/one_table.rs"]
+mod one_table;
+#[path = "database/reach.rs"]
+mod reach;
+#[path = "database/taken.rs"]
+mod taken;

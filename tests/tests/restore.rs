@@ -1,0 +1,17 @@
+//! `restore`, the program: real backups in a depot on disk, restored in every way, with faults in the depot, in the
+//! target and in the process. And recovery without it, by the script and by the commands of the documentation.
+
+#[path = "restore/by_hand.rs"]
+mod by_hand;
+#[path = "restore/damage.rs"]
+mod damage;
+#[path = "restore/database.rs"]
+mod database;
+#[path = "restore/hostile.rs"]
+mod hostile;
+#[path = "restore/interrupted.rs"]
+mod interrupted;
+#[path = "restore/lab.rs"]
+mod lab;
+#[path = "restore/whole.rs"]
+mod whole;
