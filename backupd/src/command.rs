@@ -80,9 +80,9 @@ pub enum Command {
         /// The shell
         shell: Shell,
     },
-    /// Print the manual page, or write those of all commands
+    /// Print the manual page
     Man {
-        /// Write one page a command into this directory
+        /// Write the pages of all commands, and of backupd, into this directory
         #[arg(value_name = "DIR")]
         dir: Option<PathBuf>,
     },
@@ -126,6 +126,7 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
         }
         Command::Man { dir: Some(dir) } => {
             chassis::cli::man_pages(Arguments::command(), &dir)?;
+            chassis::cli::man_pages(crate::daemon::Arguments::command(), &dir)?;
             Ok(Exit::Done)
         }
         Command::Man { dir: None } => {

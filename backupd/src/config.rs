@@ -73,7 +73,7 @@ pub struct Job {
     /// Five crontab fields or `@daily` and its kin; without it the job runs only when asked to.
     pub schedule: Option<String>,
     /// The time zone of the schedule.
-    #[serde(default = "default_time_zone")]
+    #[serde(default = "default_time_zone", deserialize_with = "parse_time_zone")]
     pub time_zone: Tz,
     /// A scheduled run starts up to this much later, by chance, so that many hosts do not start as one.
     #[serde(default)]
@@ -199,6 +199,16 @@ fn default_metrics_listen() -> std::net::SocketAddr {
 
 fn default_time_zone() -> Tz {
     Tz::UTC
+}
+
+/// The parser of the crate has no advice.
+fn parse_time_zone<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Tz, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    name.parse().map_err(|_| {
+        let problem =
+            format!("`{name}` is not a time zone: write `UTC` or such as `Europe/Berlin`");
+        serde::de::Error::custom(problem)
+    })
 }
 
 fn default_deadline() -> Span {

@@ -19,10 +19,11 @@ use chassis::failure::{Exit, Failure};
 use chassis::metrics::{self, Registry};
 use chassis::shutdown::{self, Shutdown};
 use chrono::{DateTime, Utc};
+use clap::Parser;
 use depot::block::BlockKey;
 use tokio::net::TcpListener;
 
-use crate::config::Config;
+use crate::config::{CONFIG_PATH, Config};
 use crate::state::make_private_dir;
 
 pub mod answers;
@@ -36,6 +37,18 @@ use jobs::Jobs;
 
 /// Runs that are going on are given this long to come to a safe point.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Take backups on schedule, and when asked to by backupctl.
+#[derive(Debug, Parser)]
+#[command(name = "backupd", version, max_term_width = 100)]
+pub struct Arguments {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+    pub config: PathBuf,
+    /// Only check the configuration
+    #[arg(long)]
+    pub check: bool,
+}
 
 /// All that the daemon's tasks share.
 #[derive(Debug)]

@@ -165,8 +165,17 @@ mod tests {
         command
     }
 
+    /// Whether this is the process of a daemon. It ends by itself if the test has failed or hangs.
+    #[expect(clippy::exit, reason = "nothing else ends a thread that hangs")]
     fn is_daemon() -> bool {
-        std::env::var_os(ROLE).is_some()
+        let is_daemon = std::env::var_os(ROLE).is_some();
+        if is_daemon {
+            std::thread::spawn(|| {
+                std::thread::sleep(Duration::from_secs(30));
+                std::process::exit(99);
+            });
+        }
+        is_daemon
     }
 
     #[expect(clippy::print_stdout, reason = "the other process reads it")]

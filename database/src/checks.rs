@@ -54,7 +54,7 @@ pub fn check_database(tool: BackupTool, option_file: &Path) -> Vec<Check> {
     let at = tool::find(tool);
     match &at {
         Ok(at) => {
-            found.push(Check::good("backup tool", format!("{} {}", at.path.display(), at.version)))
+            found.push(Check::good("backup tool", format!("{} {}", at.path.display(), at.version)));
         }
         Err(error) => found.push(Check::failed("backup tool", error)),
     }
@@ -164,11 +164,8 @@ fn grants(state: &ServerState) -> Check {
         state.privileges.iter().any(|held| held == *privilege || held == "ALL PRIVILEGES")
     };
     let needed = privileges_needed(state.flavour, state.version);
-    let missing: Vec<&str> = needed
-        .iter()
-        .filter(|group| !group.iter().any(|p| has(&p)))
-        .map(|group| group[0])
-        .collect();
+    let missing: Vec<&str> =
+        needed.iter().filter(|group| !group.iter().any(has)).map(|group| group[0]).collect();
     if missing.is_empty() {
         return Check::good(NAME, format!("{} has what a backup needs", state.account));
     }
@@ -294,7 +291,7 @@ mod tests {
     #[test]
     fn a_tool_fits_servers_of_its_series() {
         let check = |at: ToolAt, flavour, version, expected: bool| {
-            let state = ServerState { flavour, version, ..state() };
+            let state = ServerState { version, flavour, ..state() };
             assert_eq!(tool_fits(&state, &at).ok, expected, "{at:?} {flavour} {version}");
         };
         let mariadb = || tool(BackupTool::MariaDb, Version::of(10, 11, 5), Version::of(10, 11, 5));

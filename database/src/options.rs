@@ -160,7 +160,7 @@ impl OptionFile {
             "host" => self.host = Some(value),
             "protocol" => self.protocol = Some(value),
             "port" => {
-                self.port = Some(value.parse().map_err(|_| "port is not a number up to 65535")?)
+                self.port = Some(value.parse().map_err(|_| "port is not a number up to 65535")?);
             }
             _ => {}
         }

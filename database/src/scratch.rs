@@ -20,7 +20,7 @@ use crate::server::{block_on, connect};
 use crate::tablespace::TableName;
 
 /// How long the server may take to start. A prepared backup needs no recovery, so it is quick.
-pub const START_TIME_MAX: Duration = Duration::from_secs(120);
+pub const START_TIME_MAX: Duration = Duration::from_mins(2);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How much of the server's log goes into an error, in bytes.
@@ -131,6 +131,8 @@ fn command(program: &Path, prepared: &Path, home: &Path, socket: &Path) -> Comma
     });
     command.arg(path("--datadir=", prepared));
     command.arg(path("--socket=", socket)).arg(path("--pid-file=", &pid_file));
+    // Not the directory of other servers: a server that starts removes all temporary tables there.
+    command.arg(path("--tmpdir=", home));
     command.args([
         "--innodb-read-only",
         "--skip-grant-tables",

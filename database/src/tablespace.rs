@@ -2,9 +2,10 @@
 //!
 //! The documented way for InnoDB is a backup prepared with `--export`, then `CREATE TABLE`,
 //! `DISCARD TABLESPACE`, copying `.ibd` and `.cfg`, `IMPORT TABLESPACE`; all of it was done with
-//! MariaDB 10.11. Partitions are imported one by one into a table beside and exchanged; full-text
-//! indexes are made again. MyISAM and Aria tables are copied as they are. Nothing is executed here:
-//! the steps are data. The `CREATE TABLE` comes from [`crate::scratch::ScratchServer`].
+//! MariaDB 10.11. Partitions are imported one by one into a table beside and exchanged; tables with
+//! full-text indexes are copied once more. MyISAM and Aria tables are copied as they are. Nothing
+//! is executed here: the steps are data. The `CREATE TABLE` comes from
+//! [`crate::scratch::ScratchServer`].
 
 mod steps;
 
@@ -158,7 +159,9 @@ impl ExportedTable {
             let part = partition_of(behind);
             parts.entry(part).or_default().push(path);
         }
-        parts.values_mut().for_each(|files| files.sort());
+        for files in parts.values_mut() {
+            files.sort();
+        }
         if parts.is_empty() {
             return Err(nothing().into());
         }

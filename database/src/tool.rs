@@ -295,6 +295,9 @@ fn prepare_command(
     if request.memory_bytes > 0 {
         command.arg(format!("--use-memory={}", request.memory_bytes));
     }
+    // With `--export` the tool starts a server inside, and a server that starts removes the temporary tables of all
+    // servers in its directory for temporary files, which would be /tmp.
+    command.env("TMPDIR", &full);
     command.env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Ok(command)
 }

@@ -34,6 +34,8 @@ pub const OPEN_FILES_MAX: usize = 16_384;
 
 const MAGIC: &[u8; 8] = b"XBSTCK01";
 const HEAD_LENGTH: usize = 14;
+/// How much is read before its checksum is taken, in bytes.
+const PIECE_LENGTH: usize = 128 << 10;
 /// The chunk may be skipped by who does not know its kind.
 const FLAG_IGNORABLE: u8 = 1;
 /// The file replaces one of the same name that came before (MariaDB: a table that changed during
@@ -81,8 +83,10 @@ impl<R: Read> Reader<R> {
     /// `payload`, which grows to the longest chunk and is best used again.
     pub fn next(&mut self, payload: &mut Vec<u8>) -> Result<Option<Chunk>, StreamError> {
         loop {
-            payload.clear();
             let Some(head) = self.read_head()? else { return self.finish() };
+            if head.kind != b'P' {
+                payload.clear();
+            }
             match (self.tool, head.kind) {
                 (_, b'P') => return self.read_payload(head, payload).map(Some),
                 (_, b'E') => return self.end(head).map(Some),
@@ -138,8 +142,9 @@ impl<R: Read> Reader<R> {
 
     fn read_payload(&mut self, head: Head, payload: &mut Vec<u8>) -> Result<Chunk, StreamError> {
         let (length, offset, expected) = self.read_lengths()?;
-        self.read_body(length, payload)?;
-        check_sum(&head, expected, crc32fast::hash(payload))?;
+        let mut checksum = crc32fast::Hasher::new();
+        self.read_body(length, payload, &mut checksum)?;
+        check_sum(&head, expected, checksum)?;
         let (first, rewrite) = self.advance(&head, offset, length)?;
         let kind = Kind::Payload { offset };
         Ok(Chunk { at: head.at, path: head.path, first, rewrite, kind })
@@ -150,14 +155,11 @@ impl<R: Read> Reader<R> {
         limit(head.at, "sparse map", count.into(), SPARSE_RUNS_MAX.into())?;
         let (length, offset, expected) = self.read_lengths()?;
         // The map lies between the lengths and the payload; the checksum covers both.
-        self.read_body(u64::from(count) * 8, payload)?;
         let mut checksum = crc32fast::Hasher::new();
-        checksum.update(payload);
+        self.read_body(u64::from(count) * 8, payload, &mut checksum)?;
         let runs = parse_runs(payload);
-        payload.clear();
-        self.read_body(length, payload)?;
-        checksum.update(payload);
-        check_sum(&head, expected, checksum.finalize())?;
+        self.read_body(length, payload, &mut checksum)?;
+        check_sum(&head, expected, checksum)?;
         let skipped: u64 = runs.iter().map(|run| u64::from(run.skip)).sum();
         let data: u64 = runs.iter().map(|run| u64::from(run.length)).sum();
         if data != length {
@@ -202,8 +204,9 @@ impl<R: Read> Reader<R> {
 
     fn skip(&mut self, head: &Head, payload: &mut Vec<u8>) -> Result<(), StreamError> {
         let (length, _, expected) = self.read_lengths()?;
-        self.read_body(length, payload)?;
-        check_sum(head, expected, crc32fast::hash(payload))
+        let mut checksum = crc32fast::Hasher::new();
+        self.read_body(length, payload, &mut checksum)?;
+        check_sum(head, expected, checksum)
     }
 
     /// Payload length, offset and checksum.
@@ -252,16 +255,20 @@ impl<R: Read> Reader<R> {
         Ok((first, file.rewrite))
     }
 
-    fn read_body(&mut self, length: u64, body: &mut Vec<u8>) -> Result<(), StreamError> {
-        body.reserve(length as usize);
-        let before = body.len();
-        let outcome = (&mut self.inner).take(length).read_to_end(body);
-        self.at += (body.len() - before) as u64;
-        match outcome {
-            Ok(count) if count as u64 == length => Ok(()),
-            Ok(_) => Err(StreamError::Cut { at: self.at }),
-            Err(source) => Err(StreamError::Io { at: self.at, source }),
+    /// Reads a body in pieces that are still in the processor's cache when their checksum is taken.
+    fn read_body(
+        &mut self,
+        length: u64,
+        body: &mut Vec<u8>,
+        checksum: &mut crc32fast::Hasher,
+    ) -> Result<(), StreamError> {
+        // Chunks of one size in a row cost no zeros.
+        body.resize(length as usize, 0);
+        for piece in body.chunks_mut(PIECE_LENGTH) {
+            self.fill_all(piece)?;
+            checksum.update(piece);
         }
+        Ok(())
     }
 
     fn fill_array<const N: usize>(&mut self) -> Result<[u8; N], StreamError> {
@@ -315,7 +322,8 @@ fn parse_runs(map: &[u8]) -> Vec<SparseRun> {
         .collect()
 }
 
-fn check_sum(head: &Head, expected: u32, found: u32) -> Result<(), StreamError> {
+fn check_sum(head: &Head, expected: u32, checksum: crc32fast::Hasher) -> Result<(), StreamError> {
+    let found = checksum.finalize();
     if expected == found {
         return Ok(());
     }

@@ -65,7 +65,7 @@ fn extract(source: impl Read, tool: BackupTool) -> Result<Files, StreamError> {
         let path = chunk.path.to_path_buf();
         if chunk.first {
             let before = files.insert(path.clone(), Vec::new());
-            assert!(before.is_none() || chunk.rewrite, "{path:?} came twice");
+            assert!(before.is_none() || chunk.rewrite, "{} came twice", path.display());
         }
         for (offset, piece) in chunk.pieces(&buffer) {
             let (from, to) = (offset as usize, offset as usize + piece.len());
@@ -74,7 +74,9 @@ fn extract(source: impl Read, tool: BackupTool) -> Result<Files, StreamError> {
             file[from..to].copy_from_slice(piece);
         }
         match &chunk.kind {
-            Kind::End { size } => assert_eq!(files[&path].len() as u64, *size, "{path:?}"),
+            Kind::End { size } => {
+                assert_eq!(files[&path].len() as u64, *size, "{}", path.display());
+            }
             Kind::Remove => files.retain(|file, _| !is_removed_by(&path, file)),
             Kind::Rename { to } => {
                 if let Some(file) = files.remove(&path) {

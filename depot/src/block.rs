@@ -99,6 +99,20 @@ impl Cuts {
         self.0[after.saturating_sub(1)].1
     }
 
+    /// Where a run of `count` blocks ends that begins at `offset`, by arithmetic.
+    pub fn end_of_run(&self, offset: u64, mut count: u64) -> u64 {
+        let mut at = offset;
+        while count > 0 {
+            let size = self.size_at(at);
+            let next_cut = self.0.iter().map(|&(from, _)| from).find(|from| *from > at);
+            let room = next_cut.map_or(u64::MAX, |cut| (cut - at) / size);
+            let part = count.min(room);
+            at = at.saturating_add(part.saturating_mul(size));
+            count -= part;
+        }
+        at
+    }
+
     /// Offset and length of each block of a file of `file_size` bytes.
     pub fn blocks_of(&self, file_size: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
         let mut offset = 0;
@@ -137,6 +151,19 @@ mod tests {
         }
         assert_eq!(end, size);
         assert_eq!(cuts.blocks_of(0).count(), 0);
+    }
+
+    #[test]
+    fn a_run_ends_where_its_blocks_end() {
+        let cuts = Cuts(vec![(0, 4096), (16384, 8192)]);
+        let blocks: Vec<_> = cuts.blocks_of(1 << 20).collect();
+        for from in 0..8 {
+            for count in 0..8 {
+                let end = blocks[from + count].0;
+                assert_eq!(cuts.end_of_run(blocks[from].0, count as u64), end, "{from} {count}");
+            }
+        }
+        assert_eq!(cuts.end_of_run(0, u64::MAX), u64::MAX);
     }
 
     #[test]

@@ -249,6 +249,16 @@ impl Cache {
 }
 
 impl Previous {
+    /// Frees what was read of the file's segments; it is read again when it is asked for.
+    pub(crate) fn let_go(&mut self) {
+        self.window = None;
+    }
+
+    /// How many blocks it holds in memory.
+    pub(crate) fn held_blocks(&self) -> usize {
+        self.tail.len() + self.segments.len() / 4
+    }
+
     /// How many blocks the file had.
     pub fn block_count(&self) -> usize {
         self.segments.len() * SEGMENT_BLOCKS + self.tail.len()

@@ -2,7 +2,7 @@
 //!
 //! Nothing here renames, changes or deletes an object.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,10 +17,12 @@ use serde::{Deserialize, Serialize};
 use crate::manifest::FORMAT_VERSION;
 use crate::names::{PackId, Sha256, SnapshotId, candidate, split_candidate};
 use crate::needs::Needs;
-use crate::store::{Body, ObjectInfo, Store, StoreConfig, StoreError};
+use crate::store::{Body, OBJECT_BYTES_MAX, ObjectInfo, Store, StoreConfig, StoreError};
 
 /// An object has at most this many candidates.
 pub const CANDIDATES_MAX: u32 = 10;
+/// Plain lists are refused above this: a million packs.
+const TEXT_BYTES_MAX: u64 = 128 << 20;
 const DESCRIPTION: &str = "depot.toml";
 const READ_AHEAD_BYTES: u64 = 4 << 20;
 const READ_AHEAD_BYTES_MAX: u64 = 32 << 20;
@@ -29,11 +31,10 @@ const READ_AHEAD_BYTES_MAX: u64 = 32 << 20;
 const FOLDERS: [&str; 6] = ["pack", "snapshot", "condemned", "keep", "log", "lease"];
 
 /// What `depot.toml` says.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Description {
     format: u32,
     id: String,
-    created: String,
 }
 
 /// A committed snapshot, as a listing shows it.
@@ -57,15 +58,32 @@ pub struct Depot {
     backoff: Backoff,
 }
 
-/// How an object is tried again: five times within about 40 seconds.
+/// How an object is tried again: within about three minutes, so that a restart of the depot's host does not end a long run.
 fn standard_backoff() -> Backoff {
     Backoff {
-        attempts_max: 5,
+        attempts_max: 8,
         first: Duration::from_secs(1),
         factor: 3,
-        max: Duration::from_secs(30),
+        max: Duration::from_secs(60),
         jitter: 0.5,
     }
+}
+
+/// How opening is tried again: a depot that is down shall not hold up a run for long.
+fn opening_backoff() -> Backoff {
+    Backoff { attempts_max: 3, ..standard_backoff() }
+}
+
+/// True if an error says only that a store is away or refuses us, and nothing about what is in it.
+pub fn is_outage(error: &anyhow::Error) -> bool {
+    let is_away = |error: &StoreError| {
+        matches!(error, StoreError::Unreachable { .. } | StoreError::Refused { .. })
+    };
+    error.chain().any(|cause| {
+        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let inner = inner.and_then(|inner| inner.downcast_ref::<StoreError>());
+        cause.downcast_ref::<StoreError>().or(inner).is_some_and(is_away)
+    })
 }
 
 /// A store's error with its advice, as this suite prints errors. It stays in the chain for callers that branch on it.
@@ -88,10 +106,12 @@ impl Depot {
     /// Opens a depot and checks its format.
     pub fn open(name: &str, config: &StoreConfig, stop: &Stop) -> Result<Self> {
         let open = || -> Result<Self> {
-            let backoff = standard_backoff();
-            let store = retry(&backoff, stop, StoreError::is_permanent, || Store::open(config))
+            let opening = opening_backoff();
+            let store = retry(&opening, stop, StoreError::is_permanent, || Store::open(config))
                 .map_err(explain)?;
-            Self::with(name, store, stop.clone(), backoff)
+            let mut depot = Self::with(name, store, stop.clone(), opening)?;
+            depot.backoff = standard_backoff();
+            Ok(depot)
         };
         open().with_context(|| format!("open depot `{name}`"))
     }
@@ -130,30 +150,21 @@ impl Depot {
 
     /// As [`Self::init`], on a store that is at hand.
     pub fn init_store(name: &str, store: Store) -> Result<Self> {
-        match store.read(DESCRIPTION) {
-            Ok(bytes) => drop(parse_description(&bytes)?),
-            Err(StoreError::Missing { .. }) => {}
+        let is_new = match store.read(DESCRIPTION) {
+            Ok(bytes) => parse_description(&bytes).map(|_| false)?,
+            Err(StoreError::Missing { .. }) => true,
             Err(error) => return Err(explain(error)),
-        }
+        };
         for folder in FOLDERS {
             store.make_folder(folder).map_err(explain)?;
         }
         for number in 0..=255 {
             store.make_folder(&format!("pack/{number:02x}")).map_err(explain)?;
         }
-        let description = Description {
-            format: FORMAT_VERSION,
-            id: hex::encode(rand::random::<[u8; 16]>()),
-            created: Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
-        };
-        let text = format!(
-            "format = {}\nid = \"{}\"\ncreated = \"{}\"\n",
-            description.format, description.id, description.created
-        );
-        match store.create(DESCRIPTION, Body::Bytes(text.as_bytes())) {
-            Ok(()) | Err(StoreError::Exists { .. }) => Self::from_store(name, store),
-            Err(error) => Err(explain(error)),
+        if is_new {
+            describe(&store)?;
         }
+        Self::from_store(name, store)
     }
 
     /// The name that the configuration gives it.
@@ -192,29 +203,44 @@ impl Depot {
         }
     }
 
+    /// Puts an object under the first free name, although one with the same content may be there: that one is condemned.
+    pub fn put_anew(&self, object: &str, body: Body<'_>) -> Result<()> {
+        for number in 1..CANDIDATES_MAX {
+            match self.again(|| self.store.create(&candidate(object, number), body)) {
+                Err(StoreError::Exists { .. }) => {}
+                other => return other.map_err(explain).with_context(|| format!("put `{object}`")),
+            }
+        }
+        bail!("all candidates of `{object}` are taken in depot `{}`", self.name)
+    }
+
     fn is_whole(&self, name: &str, size: u64, sha: Sha256) -> Result<bool> {
         let info = self.again(|| self.store.stat(name)).map_err(explain)?;
         if info.is_none_or(|info| info.size != size) {
             return Ok(false);
         }
-        Ok(self.checksum(name)? == sha)
+        Ok(self.checksum(name, size)? == sha)
     }
 
-    /// SHA-256 of a stored object, read through.
-    pub fn checksum(&self, name: &str) -> Result<Sha256> {
+    /// SHA-256 of a stored object of this size, read through.
+    pub fn checksum(&self, name: &str, size: u64) -> Result<Sha256> {
         use sha2::Digest;
-        let mut hash = sha2::Sha256::new();
-        let mut offset = 0;
-        loop {
-            let piece = self
-                .again(|| self.store.read_range(name, offset, READ_AHEAD_BYTES as usize))
-                .map_err(explain)?;
-            if piece.is_empty() {
-                return Ok(Sha256(hash.finalize().into()));
-            }
-            hash.update(&piece);
-            offset += piece.len() as u64;
+        if size <= OBJECT_BYTES_MAX {
+            let bytes = self.again(|| self.store.read(name)).map_err(explain)?;
+            return Ok(Sha256::of(&bytes));
         }
+        let mut hash = sha2::Sha256::new();
+        let mut object = self.open_object(name, size);
+        object.ahead.store(READ_AHEAD_BYTES_MAX, Ordering::Relaxed);
+        io::copy(&mut object, &mut hash).with_context(|| format!("read `{name}`"))?;
+        Ok(Sha256(hash.finalize().into()))
+    }
+
+    /// SHA-256 of a stored object of any size.
+    pub fn checksum_of(&self, name: &str) -> Result<Sha256> {
+        let info = self.again(|| self.store.stat(name)).map_err(explain)?;
+        let info = info.with_context(|| format!("`{name}` is gone from depot `{}`", self.name))?;
+        self.checksum(name, info.size)
     }
 
     /// The stored name of the candidate of `object` that has the expected size, and checksum if one is given.
@@ -222,10 +248,10 @@ impl Depot {
         let mut seen = Vec::new();
         for number in 0..CANDIDATES_MAX {
             let name = candidate(object, number);
-            let Some(info) = self.again(|| self.store.stat(&name)).map_err(explain)? else { break };
+            let Some(info) = self.again(|| self.store.stat(&name)).map_err(explain)? else { continue };
             let fits = size.is_none_or(|size| size == info.size)
                 && match sha {
-                    Some(sha) => self.checksum(&name)? == sha,
+                    Some(sha) => self.checksum(&name, info.size)? == sha,
                     None => true,
                 };
             if fits {
@@ -249,7 +275,7 @@ impl Depot {
             let name = candidate(object, number);
             let bytes = match self.again(|| self.store.read(&name)) {
                 Ok(bytes) => bytes,
-                Err(StoreError::Missing { .. }) => break,
+                Err(StoreError::Missing { .. }) => continue,
                 Err(error) => return Err(explain(error)).with_context(|| format!("get `{object}`")),
             };
             let problem = match (size, sha) {
@@ -282,75 +308,113 @@ impl Depot {
         listed.with_context(|| format!("list `{folder}` of depot `{}`", self.name))
     }
 
-    /// All packs that are there and that the keeper has not condemned, with their stored sizes. A pack of several candidates has
-    /// the size of the largest, since the others were torn.
-    pub fn pack_sizes(&self) -> Result<HashMap<PackId, u64>> {
-        let mut sizes = HashMap::new();
+    /// All packs that are there and that the keeper has not condemned, with the sizes of their candidates.
+    pub fn pack_sizes(&self) -> Result<HashMap<PackId, Vec<u64>>> {
+        // First what is condemned: what the keeper deletes from now on is excluded already.
+        let condemned = self.condemned()?;
+        let mut sizes: HashMap<PackId, Vec<u64>> = HashMap::new();
+        for info in self.list_packs()? {
+            if !condemned.contains(&info.0) {
+                sizes.entry(info.0).or_default().push(info.1.size);
+            }
+        }
+        Ok(sizes)
+    }
+
+    /// All objects of packs: candidates too, and whatever the keeper has condemned.
+    pub fn list_packs(&self) -> Result<Vec<(PackId, ObjectInfo)>> {
+        let mut packs = Vec::new();
         for number in 0..=255 {
             for info in self.list(&format!("pack/{number:02x}"))? {
                 let (name, _) = split_candidate(&info.name);
                 let hex = name.rsplit('/').next().unwrap_or_default();
-                let Ok(pack) = hex.parse::<PackId>() else { continue };
-                let size: &mut u64 = sizes.entry(pack).or_default();
-                *size = info.size.max(*size);
+                if let Ok(pack) = hex.parse::<PackId>() {
+                    packs.push((pack, info));
+                }
             }
         }
-        for pack in self.condemned()? {
-            sizes.remove(&pack);
-        }
-        Ok(sizes)
+        Ok(packs)
     }
 
     /// The packs that the keeper has condemned.
     pub fn condemned(&self) -> Result<HashSet<PackId>> {
         let mut condemned = HashSet::new();
         for info in self.list("condemned")? {
-            let mut text = String::new();
-            let read = self.open_object(&info.name, info.size).read_to_string(&mut text);
-            read.with_context(|| format!("read `{}`", info.name))?;
-            condemned.extend(text.lines().filter_map(|line| line.parse::<PackId>().ok()));
+            condemned.extend(self.condemned_list(&info)?);
         }
         Ok(condemned)
     }
 
-    /// The committed snapshots, in the order of their ids: those whose manifest is there and not smaller than any age file.
-    pub fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
-        let mut found: HashMap<SnapshotId, SnapshotInfo> = HashMap::new();
+    /// The packs of one list; none if it was worked off meanwhile.
+    pub(crate) fn condemned_list(&self, info: &ObjectInfo) -> Result<Vec<PackId>> {
+        let Some(text) = self.read_text(info)? else { return Ok(Vec::new()) };
+        Ok(text.lines().filter_map(|line| line.parse::<PackId>().ok()).collect())
+    }
+
+    /// A plain text object, with anything that is not UTF-8 replaced; `None` if it is gone. Refused above [`TEXT_BYTES_MAX`].
+    pub(crate) fn read_text(&self, info: &ObjectInfo) -> Result<Option<String>> {
+        ensure!(
+            info.size <= TEXT_BYTES_MAX,
+            Failure::new(Exit::Failed, format!("`{}` has {} bytes", info.name, info.size))
+                .hint("no list is so long: look at who wrote it, and delete it on the depot's host")
+        );
+        let mut bytes = Vec::new();
+        match self.open_object(&info.name, info.size).read_to_end(&mut bytes) {
+            Ok(_) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("read `{}`", info.name)),
+        }
+    }
+
+    /// What is in the folder of snapshots, by id: manifests and needs lists with all their candidates.
+    pub(crate) fn list_snapshots(&self) -> Result<BTreeMap<SnapshotId, SnapshotObjects>> {
+        let mut found: BTreeMap<SnapshotId, SnapshotObjects> = BTreeMap::new();
         for info in self.list("snapshot")? {
             let (name, _) = split_candidate(&info.name);
-            let Some(text) = name.strip_prefix("snapshot/").and_then(|n| n.strip_suffix(".age"))
-            else {
-                continue;
+            let name = name.strip_prefix("snapshot/").unwrap_or_default();
+            let (text, is_manifest) = match (name.strip_suffix(".age"), name.strip_suffix(".needs")) {
+                (Some(text), _) => (text, true),
+                (_, Some(text)) => (text, false),
+                _ => continue,
             };
             let Ok(id) = text.parse::<SnapshotId>() else { continue };
-            let entry = found.entry(id.clone()).or_insert_with(|| SnapshotInfo {
-                id,
-                arrived: info.arrived.into(),
-                manifest_bytes: info.size,
-            });
-            if info.size > entry.manifest_bytes {
-                entry.manifest_bytes = info.size;
-                entry.arrived = info.arrived.into();
+            let objects = found.entry(id).or_default();
+            if is_manifest { objects.manifests.push(info) } else { objects.needs.push(info) }
+        }
+        Ok(found)
+    }
+
+    /// The snapshots that have a manifest, in the order of their ids. Whether it is whole, only its needs list can tell: see
+    /// [`Self::needs`].
+    pub fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
+        let mut snapshots = Vec::new();
+        for (id, objects) in self.list_snapshots()? {
+            let largest = objects.manifests.iter().max_by_key(|info| info.size);
+            if let Some(info) = largest {
+                let arrived = info.arrived.into();
+                snapshots.push(SnapshotInfo { id, arrived, manifest_bytes: info.size });
             }
         }
-        let mut snapshots: Vec<_> = found.into_values().collect();
-        snapshots.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(snapshots)
     }
 
-    /// The needs list of a snapshot: the first candidate that is whole.
+    /// The needs list of a committed snapshot: the first candidate that is whole and whose manifest is there in its size.
     pub fn needs(&self, id: &SnapshotId) -> Result<Needs> {
         let mut problem = None;
         for number in 0..CANDIDATES_MAX {
             let name = candidate(&id.needs_object(), number);
-            let Some(info) = self.again(|| self.store.stat(&name)).map_err(explain)? else { break };
-            let mut text = String::new();
-            self.open_object(&name, info.size)
-                .read_to_string(&mut text)
-                .with_context(|| format!("read `{name}`"))?;
-            match Needs::parse(&text) {
+            let Some(info) = self.again(|| self.store.stat(&name)).map_err(explain)? else {
+                continue;
+            };
+            let Some(text) = self.read_text(&info)? else { continue };
+            let fitting = Needs::parse(&text).and_then(|needs| {
+                self.find(&id.manifest_object(), Some(needs.manifest.1), None)?;
+                Ok(needs)
+            });
+            match fitting {
                 Ok(needs) => return Ok(needs),
-                Err(error) => problem = Some(error),
+                Err(error) if is_outage(&error) => return Err(error),
+                Err(error) => problem = problem.or(Some(error)),
             }
         }
         let missing = || anyhow::anyhow!("it is not there");
@@ -359,9 +423,40 @@ impl Depot {
     }
 }
 
+/// The objects of one snapshot.
+#[derive(Debug, Default)]
+pub(crate) struct SnapshotObjects {
+    pub manifests: Vec<ObjectInfo>,
+    pub needs: Vec<ObjectInfo>,
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<StoreError>());
+    matches!(inner, Some(StoreError::Missing { .. }))
+}
+
+/// Writes the description of a new depot, and proves with it that the store refuses to write over what is there.
+fn describe(store: &Store) -> Result<()> {
+    let id = hex::encode(rand::random::<[u8; 16]>());
+    let created = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
+    let text = format!("format = {FORMAT_VERSION}\nid = \"{id}\"\ncreated = \"{created}\"\n");
+    match store.create(DESCRIPTION, Body::Bytes(text.as_bytes())) {
+        Ok(()) | Err(StoreError::Exists { .. }) => {}
+        Err(error) => return Err(explain(error)),
+    }
+    match store.create(DESCRIPTION, Body::Bytes(text.as_bytes())) {
+        Err(StoreError::Exists { .. }) => Ok(()),
+        Err(error) => Err(explain(error)),
+        Ok(()) => Err(Failure::new(Exit::Failed, "the store writes over what is there")
+            .hint("it ignores `If-None-Match: *`: use a service that honours conditional writes")
+            .into()),
+    }
+}
+
 fn parse_description(bytes: &[u8]) -> Result<Description> {
     let text = std::str::from_utf8(bytes).context("read depot.toml")?;
-    let description: Description = chassis::config::parse(DESCRIPTION, text)?;
+    let description: Description =
+        toml::from_str(text).map_err(|error| damaged_description(&error))?;
     ensure!(
         description.format == FORMAT_VERSION,
         Failure::new(
@@ -371,6 +466,11 @@ fn parse_description(bytes: &[u8]) -> Result<Description> {
         .hint("use the version of this program that made the depot, or a newer one")
     );
     Ok(description)
+}
+
+fn damaged_description(error: &toml::de::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("depot.toml cannot be read: {}", error.message()))
+        .hint("if no backup is in the depot yet, delete this file and run `backupctl depot init`")
 }
 
 /// Reads an object through ranges, so that one of any size needs little memory.
@@ -390,11 +490,11 @@ impl ObjectReader<'_> {
         self.ahead.clone()
     }
 
-    fn fetch(&mut self) -> Result<()> {
+    fn fetch(&mut self) -> Result<(), StoreError> {
         let ahead = self.ahead.load(Ordering::Relaxed).clamp(1, READ_AHEAD_BYTES_MAX);
         let length = ahead.min(self.size - self.at);
         let read = || self.depot.store.read_range(&self.name, self.at, length as usize);
-        self.held = self.depot.again(read).map_err(explain)?;
+        self.held = self.depot.again(read)?;
         self.held_at = self.at;
         Ok(())
     }
@@ -407,7 +507,7 @@ impl Read for ObjectReader<'_> {
         }
         let held_end = self.held_at + self.held.len() as u64;
         if !(self.held_at..held_end).contains(&self.at) {
-            self.fetch().map_err(|error| io::Error::other(format!("{error:#}")))?;
+            self.fetch().map_err(io::Error::other)?;
             if self.held.is_empty() {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "object is cut short"));
             }

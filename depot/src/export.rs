@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use chassis::progress::Progress;
 
 use crate::block::{BlockKey, Cuts};
@@ -96,28 +96,19 @@ fn add_entry<W: Write>(
         }
         EntryKind::File => {
             header.set_size(entry.size);
-            let places: Vec<(u64, u64)> = contents.cuts.blocks_of(entry.size).collect();
-            let content = FileContent { contents, refs: expand(refs, places.len()), places, next: 0, block: Vec::new(), at: 0 };
-            ensure!(content.refs.len() == content.places.len(), "blocks and size do not fit");
+            let content = FileContent {
+                contents,
+                refs: refs.iter(),
+                zeros_left: 0,
+                offset: 0,
+                size: entry.size,
+                block: Vec::new(),
+                at: 0,
+            };
             archive.append_data(&mut header, path, content)?;
         }
     }
     Ok(())
-}
-
-/// One reference a block: runs of zeros are taken apart. It ends soon above `limit`, for a manifest that lies.
-fn expand(refs: &[BlockRef], limit: usize) -> Vec<BlockRef> {
-    let mut expanded = Vec::with_capacity(refs.len());
-    for block in refs {
-        let count = match block {
-            BlockRef::Zeros(count) => *count as usize,
-            BlockRef::Stored(_) => 1,
-        };
-        let room = (limit + 1).saturating_sub(expanded.len());
-        let single = if count == 1 { *block } else { BlockRef::Zeros(1) };
-        expanded.extend(std::iter::repeat_n(single, count.min(room)));
-    }
-    expanded
 }
 
 fn fill_header(header: &mut ::tar::Header, attributes: &Attributes) -> Result<()> {
@@ -164,8 +155,10 @@ struct Contents<'d> {
 
 impl Contents<'_> {
     fn payload(&mut self, number: u32) -> Result<&[u8]> {
-        if let Some(place) = self.held.iter().position(|(held, _)| *held == number) {
-            return Ok(&self.held[place].1);
+        let place = self.held.iter().position(|(held, _)| *held == number);
+        if let Some(found) = place.and_then(|place| self.held.remove(place)) {
+            self.held.push_back(found);
+            return Ok(&self.held.back().expect("one was just added").1);
         }
         let line = self.packs.get(number as usize).context("manifest names no such pack")?;
         let payload = open_pack(self.depot, line, self.identities)?;
@@ -194,23 +187,46 @@ impl Contents<'_> {
 /// The content of one file, block by block.
 struct FileContent<'c, 'd> {
     contents: &'c mut Contents<'d>,
-    refs: Vec<BlockRef>,
-    places: Vec<(u64, u64)>,
-    next: usize,
+    refs: std::slice::Iter<'c, BlockRef>,
+    zeros_left: u32,
+    /// Where the next block begins.
+    offset: u64,
+    size: u64,
     block: Vec<u8>,
     at: usize,
+}
+
+impl FileContent<'_, '_> {
+    /// Loads the next block; false at the end of the file.
+    fn advance(&mut self) -> Result<bool> {
+        if self.offset >= self.size {
+            return Ok(false);
+        }
+        let length = self.contents.cuts.size_at(self.offset).min(self.size - self.offset);
+        let block = if self.zeros_left > 0 {
+            self.zeros_left -= 1;
+            BlockRef::Zeros(1)
+        } else {
+            let next = *self.refs.next().context("the manifest lacks blocks of this file")?;
+            if let BlockRef::Zeros(count) = next {
+                self.zeros_left = count - 1;
+            }
+            next
+        };
+        self.contents.block(&block, length as usize, &mut self.block)?;
+        self.offset += length;
+        self.at = 0;
+        Ok(true)
+    }
 }
 
 impl Read for FileContent<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.at == self.block.len() {
-            let Some(block) = self.refs.get(self.next) else { return Ok(0) };
-            let length = self.places[self.next].1 as usize;
-            self.contents
-                .block(block, length, &mut self.block)
-                .map_err(|error| io::Error::other(format!("{error:#}")))?;
-            self.next += 1;
-            self.at = 0;
+            let has_more = self.advance();
+            if !has_more.map_err(|error| io::Error::other(format!("{error:#}")))? {
+                return Ok(0);
+            }
         }
         let count = buffer.len().min(self.block.len() - self.at);
         buffer[..count].copy_from_slice(&self.block[self.at..self.at + count]);

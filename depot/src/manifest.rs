@@ -20,6 +20,8 @@ pub use json::{read_line, write_line};
 pub const FORMAT_VERSION: u32 = 1;
 /// A line of a manifest is refused above this.
 pub const LINE_BYTES_MAX: usize = 16 << 20;
+/// A file is refused above this: 1 PiB.
+pub const FILE_BYTES_MAX: u64 = 1 << 50;
 /// A path is refused above this.
 pub const PATH_BYTES_MAX: usize = 4096;
 

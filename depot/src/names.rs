@@ -135,7 +135,9 @@ impl FromStr for SnapshotId {
         };
         let time = NaiveDateTime::parse_from_str(time, TIME_FORMAT)
             .map_err(|_| error("its time looks like `20261123T021500Z`"))?;
-        Ok(Self { job: job.parse()?, time: time.and_utc(), host: host.parse()? })
+        let id = Self { job: job.parse()?, time: time.and_utc(), host: host.parse()? };
+        // chrono is lenient with digits; an id has one spelling only.
+        if id.to_string() == text { Ok(id) } else { Err(error("it has another spelling")) }
     }
 }
 

@@ -7,10 +7,12 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::block::{BLOCK_BYTES_MAX, BlockKey};
 use crate::crypt::{Identities, PlainReader};
-use crate::depot::{Depot, ObjectReader};
+use crate::depot::{Depot, ObjectReader, is_outage};
 use crate::manifest::{Head, Line, PackLine, Totals, read_line};
-use crate::names::SnapshotId;
+use crate::names::{PackId, SnapshotId};
 
+/// A snapshot of more packs is refused: 128 TB.
+const PACKS_MAX: usize = 8 << 20;
 const AGE_CHUNK_BYTES: u64 = 64 << 10;
 const AGE_TAG_BYTES: u64 = 16;
 /// Ranges nearer than this are fetched as one.
@@ -42,8 +44,14 @@ impl<'d> SnapshotReader<'d> {
     fn open_inner(depot: &'d Depot, id: &SnapshotId, identities: &Identities) -> Result<Self> {
         let object = id.manifest_object();
         let info = match depot.needs(id) {
-            Ok(needs) => depot.find(&object, Some(needs.manifest.1), None)?,
+            Ok(needs) => {
+                let (sum, size) = needs.manifest;
+                let found = depot.find(&object, Some(size), None)?;
+                // Mostly there is one candidate; of several, one may have the size but not the content.
+                if found.name == object { found } else { depot.find(&object, Some(size), Some(sum))? }
+            }
             // Without its needs list a manifest can still be read: it is authenticated by itself.
+            Err(error) if is_outage(&error) => return Err(error),
             Err(_) => depot.find(&object, None, None)?,
         };
         let plain = identities.decrypt(BufReader::new(depot.open_object(&info.name, info.size)))?;
@@ -72,7 +80,8 @@ impl<'d> SnapshotReader<'d> {
     fn read_packs(&mut self) -> Result<()> {
         loop {
             match read_line(&mut self.input, &mut self.buffer)? {
-                Some(Line::Pack(pack)) => self.packs.push(pack),
+                Some(Line::Pack(pack)) if self.packs.len() < PACKS_MAX => self.packs.push(pack),
+                Some(Line::Pack(_)) => bail!("manifest names more than {PACKS_MAX} packs"),
                 other => {
                     self.pending = other;
                     return Ok(());
@@ -123,9 +132,18 @@ impl<'d> SnapshotReader<'d> {
 }
 
 /// Fetches a whole pack and decrypts its payload.
+///
+/// The checksum is only looked at if that fails, to find a better candidate: decrypting proves the content.
 pub fn open_pack(depot: &Depot, pack: &PackLine, identities: &Identities) -> Result<Vec<u8>> {
-    let stored = depot.get(&pack.pack.pack_object(), Some(pack.size), None)?;
-    identities.decrypt_bytes(&stored).with_context(|| format!("open pack {}", pack.pack))
+    let object = pack.pack.pack_object();
+    let open = |sum| {
+        let stored = depot.get(&object, Some(pack.size), sum)?;
+        identities.decrypt_bytes(&stored).with_context(|| format!("open pack {}", pack.pack))
+    };
+    match open(None) {
+        Err(error) if !is_outage(&error) => open(Some(pack.pack)).map_err(|_| error),
+        other => other,
+    }
 }
 
 /// Fetches and decrypts parts of a pack's payload, given as offset and length; parts that are near one another in one request.
@@ -135,8 +153,22 @@ pub fn open_pack_ranges(
     identities: &Identities,
     ranges: &[(u32, u32)],
 ) -> Result<Vec<Vec<u8>>> {
-    let object = pack.pack.pack_object();
-    let found = depot.find(&object, Some(pack.size), None)?;
+    match read_ranges(depot, pack, identities, ranges, None) {
+        Err(error) if !is_outage(&error) => {
+            read_ranges(depot, pack, identities, ranges, Some(pack.pack)).map_err(|_| error)
+        }
+        other => other,
+    }
+}
+
+fn read_ranges(
+    depot: &Depot,
+    pack: &PackLine,
+    identities: &Identities,
+    ranges: &[(u32, u32)],
+    sum: Option<PackId>,
+) -> Result<Vec<Vec<u8>>> {
+    let found = depot.find(&pack.pack.pack_object(), Some(pack.size), sum)?;
     let mut order: Vec<usize> = (0..ranges.len()).collect();
     order.sort_unstable_by_key(|&i| ranges[i]);
     let object = depot.open_object(&found.name, pack.size);
@@ -148,6 +180,11 @@ pub fn open_pack_ranges(
         ahead.store(stored_span(ranges, group), Ordering::Relaxed);
         for &i in group {
             let (offset, length) = ranges[i];
+            ensure!(
+                u64::from(offset) + u64::from(length) <= pack.size,
+                "part of pack {} lies outside of it",
+                pack.pack
+            );
             let mut part = vec![0; length as usize];
             plain
                 .seek(SeekFrom::Start(u64::from(offset)))

@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
+use chassis::failure::{Exit, Failure};
 use chassis::units::Span;
 use chrono::{DateTime, Datelike, Timelike, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::SnapshotState;
+use crate::manifest::{PackLine, SnapshotState};
 use crate::names::{PackId, SnapshotId};
 
 mod act;
@@ -23,6 +24,8 @@ pub use survey::{Condemned, Kept, PackObject, Survey, survey};
 pub const GRACE: Duration = Duration::from_secs(72 * 3600);
 /// A pack younger than this may belong to a run that is not committed yet.
 const RUN_MAX: Duration = Duration::from_secs(48 * 3600);
+/// After so long without a backup, a prune wants to be told.
+const SILENCE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What to keep of a job on one host. A snapshot stays if any rule wants it; without any rule everything stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -74,14 +77,29 @@ pub struct Plan {
     pub orphans: Vec<String>,
     /// Packs that nothing needs: named now, deleted by a later prune.
     pub condemn: Vec<PackId>,
-    /// Objects of packs condemned long ago that still nothing needs, and torn ones.
+    /// Objects of packs condemned long ago that still nothing needs.
     pub delete: Vec<String>,
+    /// Torn candidates that have a whole sister.
+    pub torn: Vec<Torn>,
     /// Lists of condemned packs that are worked off.
     pub spent: Vec<String>,
     /// Bytes that deleting frees.
     pub freed_bytes: u64,
     /// Bytes of the packs condemned now.
     pub condemned_bytes: u64,
+}
+
+/// What a cut upload has left, beside the same pack put again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Torn {
+    /// The object to delete.
+    pub name: String,
+    /// The one that stays, once its checksum was found right.
+    pub whole: String,
+    /// The pack.
+    pub pack: PackId,
+    /// Size of the torn object in bytes.
+    pub size: u64,
 }
 
 /// Decides over all snapshots of a survey. A job that has no policy keeps everything.
@@ -93,19 +111,26 @@ pub fn plan(
 ) -> Plan {
     let verdicts = judge(survey, policies, now);
     let stays: HashSet<&SnapshotId> = verdicts.iter().filter(|v| v.keep).map(|v| &v.id).collect();
-    let mut needed: HashMap<PackId, u64> = HashMap::new();
-    for kept in survey.snapshots.iter().filter(|kept| stays.contains(&kept.id)) {
-        needed.extend(kept.needs.packs.iter().map(|line| (line.pack, line.size)));
-    }
+    let grace = grace.max(GRACE);
     let is_old = |arrived: DateTime<Utc>, age: Duration| {
         now.signed_duration_since(arrived).to_std().is_ok_and(|passed| passed >= age)
     };
     let mut plan = Plan { verdicts: verdicts.clone(), ..Plan::default() };
+    let mut needed: HashMap<PackId, BTreeSet<u64>> = HashMap::new();
+    let mut need = |packs: &[PackLine]| {
+        for line in packs {
+            needed.entry(line.pack).or_default().insert(line.size);
+        }
+    };
+    for kept in survey.snapshots.iter().filter(|kept| stays.contains(&kept.id)) {
+        need(&kept.needs.packs);
+        need(&kept.also);
+    }
     for orphan in &survey.orphans {
         if is_old(orphan.arrived, grace) {
             plan.orphans.push(orphan.name.clone());
         } else {
-            needed.extend(orphan.packs.iter().map(|line| (line.pack, line.size)));
+            need(&orphan.packs);
         }
     }
     let mut condemned: HashSet<PackId> = HashSet::new();
@@ -117,18 +142,21 @@ pub fn plan(
             plan.spent.push(list.name.clone());
         }
     }
-    for object in &survey.packs {
-        let is_torn = needed.get(&object.pack).is_some_and(|size| *size != object.size);
-        if let Some(size) = needed.get(&object.pack) {
-            let has_whole = survey.packs.iter().any(|o| o.pack == object.pack && o.size == *size);
-            if is_torn && has_whole && is_old(object.arrived, RUN_MAX) {
-                plan.delete.push(object.name.clone());
-                plan.freed_bytes += object.size;
+    let mut by_pack: HashMap<PackId, Vec<&PackObject>> = HashMap::new();
+    survey.packs.iter().for_each(|object| by_pack.entry(object.pack).or_default().push(object));
+    // A young object may belong to a run that is not committed yet.
+    for object in survey.packs.iter().filter(|object| is_old(object.arrived, RUN_MAX)) {
+        if let Some(sizes) = needed.get(&object.pack) {
+            let others = by_pack[&object.pack].iter().filter(|other| other.name != object.name);
+            let whole = others.into_iter().find(|other| sizes.contains(&other.size));
+            if let (false, Some(whole)) = (sizes.contains(&object.size), whole) {
+                let (name, whole) = (object.name.clone(), whole.name.clone());
+                plan.torn.push(Torn { name, whole, pack: object.pack, size: object.size });
             }
         } else if due.contains(&object.pack) {
             plan.delete.push(object.name.clone());
             plan.freed_bytes += object.size;
-        } else if !condemned.contains(&object.pack) && is_old(object.arrived, RUN_MAX) {
+        } else if !condemned.contains(&object.pack) {
             plan.condemned_bytes += object.size;
             plan.condemn.push(object.pack);
         }
@@ -138,11 +166,26 @@ pub fn plan(
     plan
 }
 
+/// Refuses to decide by a clock that cannot be right, or after so long a silence that rules by age would empty the history.
+pub fn check_clock(survey: &Survey, now: DateTime<Utc>) -> Result<(), Failure> {
+    let Some(newest) = survey.snapshots.iter().map(|kept| kept.arrived).max() else {
+        return Ok(());
+    };
+    let silence = now.signed_duration_since(newest);
+    if silence.num_seconds() >= -3600 && silence < chrono::Duration::from_std(SILENCE_MAX).unwrap_or_default() {
+        return Ok(());
+    }
+    let message = format!("the newest backup arrived at {newest}, and this host's clock says {now}");
+    Err(Failure::new(Exit::Failed, message)
+        .hint("set the clock, or find out why no backup arrives; `--accept-clock` prunes all the same"))
+}
+
 fn judge(
     survey: &Survey,
     policies: &BTreeMap<String, Policy>,
     now: DateTime<Utc>,
 ) -> Vec<Verdict> {
+    let sound = sound(survey);
     let mut groups: BTreeMap<(&str, &str), Vec<&Kept>> = BTreeMap::new();
     for kept in &survey.snapshots {
         groups.entry((kept.id.job.as_str(), kept.id.host.as_str())).or_default().push(kept);
@@ -151,7 +194,7 @@ fn judge(
     for ((job, _), group) in &mut groups {
         group.sort_by_key(|kept| std::cmp::Reverse((kept.arrived, kept.id.time)));
         match policies.get(*job) {
-            Some(policy) if !policy.keeps_all() => apply(policy, group, now, &mut reasons),
+            Some(policy) if !policy.keeps_all() => apply(policy, group, &sound, now, &mut reasons),
             _ => group.iter().for_each(|kept| note(&mut reasons, &kept.id, "no policy")),
         }
     }
@@ -171,6 +214,22 @@ fn judge(
         .collect()
 }
 
+/// The snapshots that could be restored as far as can be told without a key: complete, all packs there in their size, and the same
+/// of all that they build on.
+fn sound(survey: &Survey) -> HashSet<&SnapshotId> {
+    let packs: HashSet<(PackId, u64)> = survey.packs.iter().map(|p| (p.pack, p.size)).collect();
+    let mut sound: HashSet<&SnapshotId> = HashSet::new();
+    // Ids are in the order of time, and a parent is older than what builds on it.
+    for kept in &survey.snapshots {
+        let has_parent = kept.needs.parent.as_ref().is_none_or(|parent| sound.contains(parent));
+        let has_packs = kept.needs.packs.iter().all(|line| packs.contains(&(line.pack, line.size)));
+        if kept.needs.state == SnapshotState::Complete && has_parent && has_packs {
+            sound.insert(&kept.id);
+        }
+    }
+    sound
+}
+
 type Reasons<'a> = HashMap<&'a SnapshotId, Vec<String>>;
 
 fn note<'a>(reasons: &mut Reasons<'a>, id: &'a SnapshotId, why: impl Into<String>) {
@@ -178,8 +237,14 @@ fn note<'a>(reasons: &mut Reasons<'a>, id: &'a SnapshotId, why: impl Into<String
 }
 
 /// `group` is of one job and host, the newest first.
-fn apply<'a>(policy: &Policy, group: &[&'a Kept], now: DateTime<Utc>, reasons: &mut Reasons<'a>) {
-    let is_good = |kept: &&&Kept| kept.needs.state == SnapshotState::Complete;
+fn apply<'a>(
+    policy: &Policy,
+    group: &[&'a Kept],
+    sound: &HashSet<&SnapshotId>,
+    now: DateTime<Utc>,
+    reasons: &mut Reasons<'a>,
+) {
+    let is_good = |kept: &&&'a Kept| sound.contains(&kept.id);
     if let Some(good) = group.iter().find(is_good).or(group.first()) {
         note(reasons, &good.id, "last good");
     }
@@ -202,10 +267,15 @@ fn apply<'a>(policy: &Policy, group: &[&'a Kept], now: DateTime<Utc>, reasons: &
             note(reasons, &kept.id, format!("begins the {name} of {span}"));
         }
     }
-    apply_buckets(policy, group, reasons);
+    apply_buckets(policy, group, sound, reasons);
 }
 
-fn apply_buckets<'a>(policy: &Policy, group: &[&'a Kept], reasons: &mut Reasons<'a>) {
+fn apply_buckets<'a>(
+    policy: &Policy,
+    group: &[&'a Kept],
+    sound: &HashSet<&SnapshotId>,
+    reasons: &mut Reasons<'a>,
+) {
     type Bucket = fn(DateTime<Utc>) -> (i32, u32, u32);
     let rules: [(&str, u32, Bucket); 5] = [
         ("hourly", policy.hourly, |t| (t.year(), t.ordinal(), t.hour())),
@@ -223,7 +293,7 @@ fn apply_buckets<'a>(policy: &Policy, group: &[&'a Kept], reasons: &mut Reasons<
             }
             // The newest good one of the bucket, or the newest if none is good.
             let of_bucket = || group.iter().filter(|other| bucket(other.arrived) == place);
-            let is_good = |kept: &&&'a Kept| kept.needs.state == SnapshotState::Complete;
+            let is_good = |kept: &&&'a Kept| sound.contains(&kept.id);
             if let Some(best) = of_bucket().find(is_good).or_else(|| of_bucket().next()) {
                 note(reasons, &best.id, format!("{name} {}/{count}", seen.len()));
             }

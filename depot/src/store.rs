@@ -238,6 +238,14 @@ fn check_size(name: &str, size: u64) -> Result<(), StoreError> {
     )))
 }
 
+/// Refuses a deadline that nothing could meet.
+fn check_timeout(timeout: std::time::Duration) -> Result<(), StoreError> {
+    if timeout.is_zero() {
+        return Err(StoreError::setup("timeout is 0", "for example: timeout = \"30s\""));
+    }
+    Ok(())
+}
+
 /// The default of a path in the home directory, if there is one.
 fn home_path(relative: &str) -> Option<PathBuf> {
     std::env::home_dir().map(|home| home.join(relative))

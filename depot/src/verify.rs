@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use chassis::failure::{Exit, Failure};
 use chassis::progress::Progress;
 use chassis::retry::Stop;
@@ -14,9 +14,9 @@ use serde::Serialize;
 
 use crate::block::BlockKey;
 use crate::crypt::Identities;
-use crate::depot::Depot;
+use crate::depot::{Depot, is_outage};
 use crate::manifest::{BlockRef, Entry, Line, PackLine};
-use crate::names::SnapshotId;
+use crate::names::{PackId, SnapshotId};
 use crate::reader::{BlockDecoder, SnapshotReader, open_pack};
 
 const THREADS: usize = 2;
@@ -59,7 +59,9 @@ pub struct Verified {
 /// How many files a finding names.
 const HURTS_MAX: usize = 100;
 
-/// Looks at the snapshots given, without any key. Packs that several need are read once.
+/// Looks at the snapshots given and at all that they build on, without any key. Packs that several need are read once.
+///
+/// Fails if the depot is out of reach: that says nothing about what is in it.
 pub fn verify(
     depot: &Depot,
     ids: &[SnapshotId],
@@ -67,16 +69,22 @@ pub fn verify(
     progress: &Progress,
     stop: &Stop,
 ) -> Result<Verified> {
-    let mut verified = Verified { snapshots: ids.len() as u64, ..Verified::default() };
-    let mut needed: BTreeMap<PackKey, BTreeSet<&SnapshotId>> = BTreeMap::new();
-    for id in ids {
+    let mut verified = Verified::default();
+    let mut needed: BTreeMap<PackKey, BTreeSet<SnapshotId>> = BTreeMap::new();
+    let mut open = ids.to_vec();
+    let mut seen = BTreeSet::new();
+    while let Some(id) = open.pop() {
+        if !seen.insert(id.clone()) {
+            continue;
+        }
         let finding = |object: String, error: &anyhow::Error| Finding {
             object,
             what: format!("{error:#}"),
             hurts: vec![id.to_string()],
         };
-        let needs = match depot.needs(id) {
+        let needs = match depot.needs(&id) {
             Ok(needs) => needs,
+            Err(error) if is_outage(&error) => return Err(error),
             Err(error) => {
                 verified.findings.push(finding(id.needs_object(), &error));
                 continue;
@@ -84,31 +92,59 @@ pub fn verify(
         };
         let (sum, size) = needs.manifest;
         let sum = (depth == Depth::Checksums).then_some(sum);
-        if let Err(error) = depot.find(&id.manifest_object(), Some(size), sum) {
-            verified.findings.push(finding(id.manifest_object(), &error));
+        match depot.find(&id.manifest_object(), Some(size), sum) {
+            Ok(_) => {}
+            Err(error) if is_outage(&error) => return Err(error),
+            Err(error) => verified.findings.push(finding(id.manifest_object(), &error)),
         }
+        open.extend(needs.parent.clone());
         for line in needs.packs {
-            needed.entry(PackKey(line)).or_default().insert(id);
+            needed.entry(PackKey(line)).or_default().insert(id.clone());
         }
     }
-    let packs: Vec<(PackKey, BTreeSet<&SnapshotId>)> = needed.into_iter().collect();
-    progress.begin("verify", packs.iter().map(|(key, _)| key.0.size).sum());
-    let check = |(PackKey(line), ids): &(PackKey, BTreeSet<&SnapshotId>)| {
+    verified.snapshots = seen.len() as u64;
+    verify_packs(depot, needed, depth, &mut verified, progress, stop)?;
+    verified.findings.sort();
+    Ok(verified)
+}
+
+fn verify_packs(
+    depot: &Depot,
+    needed: BTreeMap<PackKey, BTreeSet<SnapshotId>>,
+    depth: Depth,
+    verified: &mut Verified,
+    progress: &Progress,
+    stop: &Stop,
+) -> Result<()> {
+    let listed: BTreeSet<(PackId, u64)> =
+        depot.list_packs()?.into_iter().map(|(pack, info)| (pack, info.size)).collect();
+    let packs: Vec<(PackKey, BTreeSet<SnapshotId>)> = needed.into_iter().collect();
+    let bytes: u64 = packs.iter().map(|(key, _)| key.0.size).sum();
+    progress.begin("verify", bytes);
+    let check = |(PackKey(line), ids): &(PackKey, BTreeSet<SnapshotId>)| {
         let object = line.pack.pack_object();
-        let sum = (depth == Depth::Checksums).then_some(line.pack);
-        let found = depot.find(&object, Some(line.size), sum);
+        let found = match depth {
+            Depth::Presence if listed.contains(&(line.pack, line.size)) => Ok(()),
+            Depth::Presence => depot.find(&object, Some(line.size), None).map(drop),
+            Depth::Checksums => depot.get(&object, Some(line.size), Some(line.pack)).map(drop),
+        };
         progress.add_bytes(line.size);
         let hurts = || ids.iter().map(ToString::to_string).collect();
-        found.err().map(|error| Finding { object, what: format!("{error:#}"), hurts: hurts() })
+        match found {
+            Ok(()) => Ok(None),
+            Err(error) if is_outage(&error) => Err(error),
+            Err(error) => {
+                Ok(Some(Finding { object, what: format!("{error:#}"), hurts: hurts() }))
+            }
+        }
     };
     let findings = in_parallel(&packs, stop, check)?;
     verified.packs = packs.len() as u64;
     if depth == Depth::Checksums {
-        verified.bytes = packs.iter().map(|(key, _)| key.0.size).sum();
+        verified.bytes = bytes;
     }
     verified.findings.extend(findings.into_iter().flatten());
-    verified.findings.sort();
-    Ok(verified)
+    Ok(())
 }
 
 /// A pack line as a key: ordered by name.
@@ -127,14 +163,14 @@ impl Ord for PackKey {
     }
 }
 
-/// Runs `check` over all items on a few threads.
+/// Runs `check` over all items on a few threads; the first error ends it.
 fn in_parallel<T: Sync, R: Send>(
     items: &[T],
     stop: &Stop,
-    check: impl Fn(&T) -> R + Sync,
+    check: impl Fn(&T) -> Result<R> + Sync,
 ) -> Result<Vec<R>> {
     let next = AtomicUsize::new(0);
-    let results = Mutex::new(Vec::new());
+    let results = Mutex::new(Ok(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
@@ -142,7 +178,12 @@ fn in_parallel<T: Sync, R: Send>(
                     && let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed))
                 {
                     let result = check(item);
-                    results.lock().expect("no holder panics").push(result);
+                    let mut results = results.lock().expect("no holder panics");
+                    match (&mut *results, result) {
+                        (Ok(results), Ok(result)) => results.push(result),
+                        (Ok(_), Err(error)) => *results = Err(error),
+                        (Err(_), _) => return,
+                    }
                 }
             });
         }
@@ -150,7 +191,7 @@ fn in_parallel<T: Sync, R: Send>(
     if stop.is_stopped() {
         return Err(Failure::new(Exit::Interrupted, "stopped before the end").into());
     }
-    Ok(results.into_inner().expect("no holder panics"))
+    results.into_inner().expect("no holder panics")
 }
 
 /// A block that a snapshot needs: 48 bytes each in memory, 16 MB for 20 GB of files.
@@ -172,18 +213,19 @@ pub fn verify_deep(
     stop: &Stop,
 ) -> Result<Verified> {
     let mut reader = SnapshotReader::open(depot, id, identities)?;
-    let (mut wanted, paths) = read_wanted(&mut reader)?;
+    let (mut wanted, paths, mut findings) = read_wanted(&mut reader, id)?;
+    findings.extend(compare_with_needs(depot, id, &reader));
     wanted.sort_unstable_by_key(|block| (block.pack, block.offset));
     let groups: Vec<&[Wanted]> = wanted.chunk_by(|a, b| a.pack == b.pack).collect();
     let packs = reader.packs();
     progress.begin("verify", packs.iter().map(|line| line.size).sum());
     let key = BlockKey(reader.head().key);
     let check = |group: &&[Wanted]| {
-        let found = check_pack(depot, packs, identities, &key, group, &paths);
+        let found = check_pack(depot, packs, identities, &key, group, &paths)?;
         progress.add_bytes(packs.get(group[0].pack as usize).map_or(0, |line| line.size));
-        found
+        Ok(found)
     };
-    let mut findings: Vec<Finding> = in_parallel(&groups, stop, check)?.into_iter().flatten().collect();
+    findings.extend(in_parallel(&groups, stop, check)?.into_iter().flatten());
     findings.sort();
     Ok(Verified {
         snapshots: 1,
@@ -194,7 +236,26 @@ pub fn verify_deep(
     })
 }
 
-fn read_wanted(reader: &mut SnapshotReader<'_>) -> Result<(Vec<Wanted>, Vec<String>)> {
+/// The keeper goes by the needs list: one that names less than the manifest would let it take what is needed.
+fn compare_with_needs(depot: &Depot, id: &SnapshotId, reader: &SnapshotReader<'_>) -> Option<Finding> {
+    let finding = |what: String| Finding {
+        object: id.needs_object(),
+        what,
+        hurts: vec![id.to_string()],
+    };
+    let needs = match depot.needs(id) {
+        Ok(needs) => needs,
+        Err(error) => return Some(finding(format!("{error:#}"))),
+    };
+    let named: BTreeSet<PackKey> = needs.packs.into_iter().map(PackKey).collect();
+    let missing = reader.packs().iter().find(|line| !named.contains(&PackKey(**line)))?;
+    Some(finding(format!("it does not name pack {}", missing.pack)))
+}
+
+type Contents = (Vec<Wanted>, Vec<String>, Vec<Finding>);
+
+fn read_wanted(reader: &mut SnapshotReader<'_>, id: &SnapshotId) -> Result<Contents> {
+    let mut findings = Vec::new();
     let mut wanted = Vec::new();
     let mut paths = Vec::new();
     let mut earlier: BTreeMap<u64, Vec<BlockRef>> = BTreeMap::new();
@@ -204,13 +265,17 @@ fn read_wanted(reader: &mut SnapshotReader<'_>) -> Result<(Vec<Wanted>, Vec<Stri
             Line::Entry(entry) => {
                 let mut refs = entry.file.and_then(|n| earlier.remove(&n)).unwrap_or_default();
                 refs.extend(&entry.blocks);
-                add_wanted(reader, &entry, &refs, paths.len() as u32, &mut wanted);
-                paths.push(entry.path.lossy().into_owned());
+                let path = entry.path.lossy().into_owned();
+                if let Err(error) = add_wanted(reader, &entry, &refs, paths.len() as u32, &mut wanted) {
+                    let (object, what) = (id.manifest_object(), format!("{error:#}"));
+                    findings.push(Finding { object, what, hurts: vec![path.clone()] });
+                }
+                paths.push(path);
             }
             Line::Head(_) | Line::Pack(_) | Line::End(_) => {}
         }
     }
-    Ok((wanted, paths))
+    Ok((wanted, paths, findings))
 }
 
 fn add_wanted(
@@ -219,19 +284,24 @@ fn add_wanted(
     refs: &[BlockRef],
     file: u32,
     wanted: &mut Vec<Wanted>,
-) {
-    let mut places = reader.head().cuts.blocks_of(entry.size);
+) -> Result<()> {
+    let cuts = &reader.head().cuts;
+    let mut at = 0;
     for block in refs {
+        ensure!(at < entry.size, "file has more blocks than its size");
         match block {
-            BlockRef::Zeros(count) => drop(places.nth(*count as usize - 1)),
+            BlockRef::Zeros(count) => at = cuts.end_of_run(at, u64::from(*count)).min(entry.size),
             BlockRef::Stored(block) => {
-                let length = places.next().map_or(0, |(_, length)| length as u32);
-                let (pack, offset, stored, name) =
-                    (block.pack, block.offset, block.stored, block.name);
+                let length = cuts.size_at(at).min(entry.size - at);
+                at += length;
+                let (pack, offset, stored, name, length) =
+                    (block.pack, block.offset, block.stored, block.name, length as u32);
                 wanted.push(Wanted { pack, offset, stored, length, file, name });
             }
         }
     }
+    ensure!(at == entry.size, "file lacks blocks from offset {at} on");
+    Ok(())
 }
 
 fn check_pack(
@@ -241,21 +311,24 @@ fn check_pack(
     key: &BlockKey,
     group: &[Wanted],
     paths: &[String],
-) -> Option<Finding> {
+) -> Result<Option<Finding>> {
     let number = group[0].pack;
+    let hurts = || names(group.iter(), paths);
     let Some(line) = packs.get(number as usize) else {
         let what = "the manifest names no such pack".to_owned();
-        return Some(Finding { object: format!("pack number {number}"), what, hurts: hurts(group, paths) });
+        let object = format!("pack number {number}");
+        return Ok(Some(Finding { object, what, hurts: hurts() }));
     };
     let object = line.pack.pack_object();
     let payload = match open_pack(depot, line, identities) {
         Ok(payload) => payload,
+        Err(error) if is_outage(&error) => return Err(error),
         Err(error) => {
             let what = format!("{error:#}");
-            return Some(Finding { object, what, hurts: hurts(group, paths) });
+            return Ok(Some(Finding { object, what, hurts: hurts() }));
         }
     };
-    let mut decoder = BlockDecoder::new(key.clone()).ok()?;
+    let mut decoder = BlockDecoder::new(key.clone())?;
     let mut bad = Vec::new();
     let mut what = None;
     for (index, block) in group.iter().enumerate() {
@@ -271,11 +344,7 @@ fn check_pack(
         }
     }
     let hurts = names(bad.into_iter(), paths);
-    what.map(|what| Finding { object, what, hurts })
-}
-
-fn hurts(group: &[Wanted], paths: &[String]) -> Vec<String> {
-    names(group.iter(), paths)
+    Ok(what.map(|what| Finding { object, what, hurts }))
 }
 
 fn names<'a>(blocks: impl Iterator<Item = &'a Wanted>, paths: &[String]) -> Vec<String> {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use chassis::failure::{Exit, Failure};
 use chassis::progress::Progress;
 use chassis::retry::Stop;
 use chrono::{DateTime, Utc};
@@ -42,6 +43,11 @@ use shared::{Shared, Stages};
 
 const BATCH_BYTES: usize = 1 << 20;
 const BATCH_ITEMS: usize = 1024;
+/// Problems that a head names.
+const PROBLEMS_MAX: usize = 10_000;
+/// Blocks of kept files in a batch: 36 bytes each.
+const BATCH_HELD_BLOCKS: usize = 16 << 10;
+const PACK_BYTES_MAX: usize = 31 << 20;
 const CACHE_FILE: &str = "cache";
 
 /// What is measured and chosen in `docs/performance.md`.
@@ -158,18 +164,20 @@ impl SnapshotWriter {
         ensure!(!depots.is_empty(), "there is no depot to write to");
         std::fs::create_dir_all(&options.state_dir)
             .with_context(|| format!("create `{}`", options.state_dir.display()))?;
-        let shared = Arc::new(Shared::new(&options, depots));
-        shared.list_depots();
-        shared.check()?;
+        check_options(&options, &depots)?;
+        let clock = (Instant::now(), Utc::now());
         let fingerprint = fingerprint(&options);
         let cache = Cache::open(&options.state_dir.join(CACHE_FILE), &fingerprint).map(Arc::new);
+        let shared = Arc::new(Shared::new(&options, depots));
+        shared.survey_depots(&options.id, cache.as_ref().map(|cache| &cache.id));
+        shared.check()?;
         let usable = cache.as_ref().map_or_else(Vec::new, |cache| shared.usable(&cache.packs));
         let mut stages = Stages::start(&shared, &options, cache.clone())?;
         let batch = stages.free_batch(&shared)?;
         Ok(Self {
             options,
-            started: Utc::now(),
-            clock: Instant::now(),
+            started: clock.1,
+            clock: clock.0,
             shared,
             stages,
             cache,
@@ -195,7 +203,7 @@ impl SnapshotWriter {
 
     /// Adds an entry without content: a directory, a link.
     pub fn add(&mut self, entry: Entry) -> Result<()> {
-        debug_assert!(entry.kind != EntryKind::File, "files have content");
+        ensure!(entry.kind != EntryKind::File, "a file was added without content: this is a bug");
         self.batch.items.push(Item::Add(Box::new(entry)));
         self.send_full_batch()
     }
@@ -204,6 +212,9 @@ impl SnapshotWriter {
     /// must be read.
     pub fn keep(&mut self, entry: Entry, stamp: Stamp, mut previous: Previous) -> Result<bool> {
         let Some(cache) = &self.cache else { return Ok(false) };
+        if entry.kind != EntryKind::File || entry.size != previous.stamp.size {
+            return Ok(false);
+        }
         let count = self.options.tuning.cuts.blocks_of(entry.size).count();
         if count != previous.block_count() {
             return Ok(false);
@@ -214,7 +225,9 @@ impl SnapshotWriter {
                 _ => return Ok(false),
             }
         }
+        previous.let_go();
         self.options.progress.add_bytes(entry.size);
+        self.batch.held_blocks += previous.held_blocks();
         self.batch.items.push(Item::Keep { entry: Box::new(entry), stamp, previous });
         self.send_full_batch()?;
         Ok(true)
@@ -317,9 +330,11 @@ impl SnapshotWriter {
         self.send_full_batch()
     }
 
-    /// Notes a file that is not as it was: the snapshot becomes partial.
+    /// Notes a file that is not as it was: the snapshot becomes partial. The first ten thousand are named.
     pub fn problem(&mut self, problem: Problem) {
-        self.problems.push(problem);
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(problem);
+        }
     }
 
     fn is_usable(&self, block: &OldBlock) -> bool {
@@ -354,7 +369,11 @@ impl SnapshotWriter {
     }
 
     fn send_full_batch(&mut self) -> Result<()> {
-        if self.batch.raw.len() >= BATCH_BYTES || self.batch.items.len() >= BATCH_ITEMS {
+        let batch = &self.batch;
+        if batch.raw.len() >= BATCH_BYTES
+            || batch.items.len() >= BATCH_ITEMS
+            || batch.held_blocks >= BATCH_HELD_BLOCKS
+        {
             self.send_batch()?;
         }
         Ok(())
@@ -365,6 +384,21 @@ impl SnapshotWriter {
         let full = std::mem::replace(&mut self.batch, next);
         self.stages.send(&self.shared, full)
     }
+}
+
+fn check_options(options: &WriterOptions, depots: &[Arc<Depot>]) -> Result<()> {
+    options.tuning.cuts.check()?;
+    ensure!(options.tuning.pack_bytes <= PACK_BYTES_MAX, "packs are at most {PACK_BYTES_MAX} bytes");
+    for (number, depot) in depots.iter().enumerate() {
+        let twin = depots[..number].iter().find(|other| other.id() == depot.id());
+        if let Some(twin) = twin {
+            let message = format!("depots `{}` and `{}` are the same", twin.name(), depot.name());
+            return Err(Failure::new(Exit::Usage, message)
+                .hint("name it once; a copied depot needs a depot.toml with an id of its own")
+                .into());
+        }
+    }
+    Ok(())
 }
 
 /// What a cache depends on: with another key, other recipients or other cuts, nothing may be referred to.

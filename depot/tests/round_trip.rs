@@ -13,8 +13,9 @@ use depot::depot::Depot;
 use depot::manifest::{BlockRef, EntryKind, EntryPath, Line, Problem, SnapshotKind, SnapshotState};
 use depot::names::SnapshotId;
 use depot::reader::{BlockDecoder, SnapshotReader, open_pack, open_pack_ranges};
-use depot::store::Store;
+use depot::store::{Body, Store};
 use depot::store::memory::MemoryStore;
+use depot::verify::{Depth, verify, verify_deep};
 use depot::writer::{Report, SnapshotWriter, Stamp, Tuning, WriterOptions};
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
@@ -149,7 +150,7 @@ fn random_tree(seed: u64) -> Tree {
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let mut tree = Tree::new();
-    for number in 0..40 {
+    for number in 0..24 {
         let length = match number % 4 {
             0 => random.random_range(0..10),
             1 => random.random_range(0..200_000),
@@ -331,4 +332,99 @@ fn a_depot_that_missed_runs_is_caught_up() {
     assert!(bench.restore(&two, &third.id).expect("restore") == tree);
     tree.remove("dir/third");
     assert!(bench.restore(&two, &missed.id).expect("restore the missed one") == tree);
+}
+
+#[test]
+fn a_torn_pack_is_put_again_and_may_be_swept() {
+    let bench = Bench::new();
+    let depot = bench.depot("main");
+    let tree = random_tree(14);
+    let first = bench.backup(1, &tree, std::slice::from_ref(&depot)).expect("backup");
+    let pack = depot.needs(&first.id).expect("needs").packs[0];
+    let object = pack.pack.pack_object();
+    let whole = depot.get(&object, Some(pack.size), Some(pack.pack)).expect("get");
+    depot.store().delete(&object).expect("delete");
+    depot.store().create(&object, Body::Bytes(&whole[..100])).expect("tear");
+    depot.put(&object, Body::Bytes(&whole), pack.size, pack.pack).expect("put again");
+    assert!(bench.restore(&depot, &first.id).expect("restore beside the torn one") == tree);
+    depot.store().delete(&object).expect("sweep");
+    assert!(bench.restore(&depot, &first.id).expect("restore after the sweep") == tree);
+    depot.put(&object, Body::Bytes(&whole), pack.size, pack.pack).expect("put is idempotent");
+}
+
+#[test]
+fn a_torn_manifest_is_no_snapshot_for_the_keeper() {
+    let bench = Bench::new();
+    let depot = bench.depot("main");
+    let tree = random_tree(15);
+    let first = bench.backup(1, &tree, std::slice::from_ref(&depot)).expect("first");
+    let second = bench.backup(2, &tree, std::slice::from_ref(&depot)).expect("second");
+    let object = second.id.manifest_object();
+    depot.store().delete(&object).expect("delete");
+    depot.store().create(&object, Body::Bytes(b"torn")).expect("tear");
+    assert!(depot.needs(&second.id).is_err());
+    let survey = depot::retention::survey(&depot).expect("survey");
+    assert_eq!(survey.snapshots.iter().map(|k| &k.id).collect::<Vec<_>>(), [&first.id]);
+    assert_eq!(survey.orphans.len(), 2);
+    assert!(bench.restore(&depot, &first.id).expect("the first is well") == tree);
+}
+
+#[test]
+fn two_depots_with_one_id_and_a_taken_snapshot_id_are_refused() {
+    let bench = Bench::new();
+    let depot = bench.depot("main");
+    let twice = vec![depot.clone(), depot.clone()];
+    assert!(SnapshotWriter::start(bench.options(1), twice).is_err());
+    bench.backup(1, &random_tree(16), std::slice::from_ref(&depot)).expect("backup");
+    let error = bench.backup(1, &Tree::new(), &[depot]).expect_err("the id is taken");
+    assert!(format!("{error:#}").contains("already"), "{error:#}");
+}
+
+#[test]
+fn verify_names_what_is_damaged_and_deep_verify_the_files() {
+    let bench = Bench::new();
+    let depot = bench.depot("main");
+    let report = bench.backup(1, &random_tree(17), std::slice::from_ref(&depot)).expect("backup");
+    let ids = [report.id.clone()];
+    let (progress, stop) = (Progress::default(), Stop::never());
+    let well = verify(&depot, &ids, Depth::Checksums, &progress, &stop).expect("verify");
+    assert!(well.findings.is_empty(), "{well:?}");
+    let deep = verify_deep(&depot, &report.id, &bench.identities, &progress, &stop).expect("deep");
+    assert!(deep.findings.is_empty() && deep.blocks > 50, "{deep:?}");
+    let pack = depot.needs(&report.id).expect("needs").packs[0];
+    let object = pack.pack.pack_object();
+    let mut bytes = depot.get(&object, None, None).expect("get");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    depot.store().delete(&object).expect("delete");
+    depot.store().create(&object, Body::Bytes(&bytes)).expect("one bit flipped");
+    let quick = verify(&depot, &ids, Depth::Presence, &progress, &stop).expect("verify");
+    assert!(quick.findings.is_empty(), "sizes are right");
+    let found = verify(&depot, &ids, Depth::Checksums, &progress, &stop).expect("verify").findings;
+    assert_eq!((found.len(), &found[0].object), (1, &object));
+    let deep = verify_deep(&depot, &report.id, &bench.identities, &progress, &stop).expect("deep");
+    assert_eq!(deep.findings.len(), 1);
+    assert!(!deep.findings[0].hurts.is_empty(), "{deep:?}");
+}
+
+#[test]
+fn an_export_is_a_tar_archive_of_everything() {
+    let bench = Bench::new();
+    let depot = bench.depot("main");
+    let tree = random_tree(18);
+    let report = bench.backup(1, &tree, std::slice::from_ref(&depot)).expect("backup");
+    let progress = Progress::default();
+    let (archive, entries) =
+        depot::export::tar(&depot, &report.id, &bench.identities, Vec::new(), &progress)
+            .expect("export");
+    assert_eq!(entries, tree.len() as u64);
+    let mut found = Tree::new();
+    for entry in tar::Archive::new(&archive[..]).entries().expect("entries") {
+        let mut entry = entry.expect("entry");
+        let path = entry.path().expect("path").to_string_lossy().into_owned();
+        let mut content = Vec::new();
+        std::io::Read::read_to_end(&mut entry, &mut content).expect("content");
+        found.insert(path, content);
+    }
+    assert!(found == tree);
 }

@@ -125,13 +125,16 @@ impl<'a> Worker<'a> {
 
     /// Restores the blocks of one pack. Damage is an error unless it shall be kept going.
     fn restore(&mut self, blocks: &[Block]) -> Result<Option<Damage>> {
-        let damage = match self.open(blocks) {
+        let opened = match self.open(blocks) {
+            Err(error) if !is_outage(&error) => self.open_checked(blocks),
+            result => result,
+        };
+        let damage = match opened {
             Ok(parts) => self.write(blocks, &parts)?,
             Err(error) if is_outage(&error) => return Err(error),
             Err(error) if self.fetch.keep_going => self.salvage(blocks, &error)?,
             Err(error) => Some(self.damage(blocks, &error)),
         };
-        // What was written to the last files shall not wait for the next pack.
         match damage {
             Some(damage) if !self.fetch.keep_going => Err(damage.refusal().into()),
             damage => Ok(damage),
@@ -148,6 +151,14 @@ impl<'a> Worker<'a> {
         let parts = open_pack_ranges(depot, pack, identities, &spans)?;
         let parts = parts.into_iter().zip(spans);
         Ok(parts.map(|(bytes, (offset, _))| Part { offset: u64::from(offset), bytes }).collect())
+    }
+
+    /// Of several candidates of one size, the one with the checksum.
+    fn open_checked(&self, blocks: &[Block]) -> Result<Vec<Part>> {
+        let Fetch { depot, identities, tree, .. } = self.fetch;
+        let PackLine { pack, size } = tree.packs[blocks[0].pack as usize];
+        let stored = depot.get(&pack.pack_object(), Some(size), Some(pack))?;
+        Ok(vec![Part { offset: 0, bytes: identities.decrypt_bytes(&stored)? }])
     }
 
     /// Decodes and writes blocks; the ones that cannot be decoded are damage.

@@ -5,7 +5,7 @@
 //! change (`--delta`). One restore at a time works in it, by a lock that ends with the process.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{File, FileTimes};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -71,7 +71,7 @@ pub struct Target {
     pub found: Found,
     /// Whether everything in it is a restore's.
     pub owned: bool,
-    _lock: File,
+    lock: File,
 }
 
 /// Looks at a target and refuses what must not be written into. Changes nothing.
@@ -160,12 +160,16 @@ impl Target {
         let marker = Marker { owned, ..marker.clone() };
         let text = serde_json::to_vec_pretty(&marker).context("write mark")?;
         durable::write_replace(&path.join(MARKER), &text, 0o600).context("mark the target")?;
-        Ok(Self { root, found, owned, _lock: lock })
+        Ok(Self { root, found, owned, lock })
     }
 
     /// Says that it is whole. Everything else must be on the disk by then.
     pub fn finish(&self) -> Result<()> {
-        self.root.remove(Path::new(MARKER)).context("remove the mark of an unfinished restore")
+        // Removing a name changes the time of the directory, which has been restored.
+        let modified = self.lock.metadata().and_then(|root| root.modified());
+        self.root.remove(Path::new(MARKER)).context("remove the mark of an unfinished restore")?;
+        let times = FileTimes::new().set_modified(modified.context("read time of target")?);
+        self.lock.set_times(times).context("set time of target")
     }
 }
 

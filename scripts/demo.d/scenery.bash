@@ -13,7 +13,7 @@ chapter() {
 }
 
 say() {
-  printf '%s\n' "$*" | fold --spaces --width 98
+  printf '%s\n' "$*" | fold --spaces --width 98 | sed 's, *$,,'
 }
 
 # Shows a command as a user would type it, and runs it.

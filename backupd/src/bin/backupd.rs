@@ -1,30 +1,17 @@
 //! The daemon's program: arguments, configuration, log, and then the daemon until a signal ends it.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use backupd::config::{CONFIG_PATH, Config};
-use backupd::daemon;
+use backupd::config::Config;
+use backupd::daemon::{self, Arguments};
 use chassis::failure::{Exit, report};
 use chassis::shutdown::Shutdown;
 use clap::Parser;
 
 /// What is still blocked after everything was asked to stop is left behind after this.
 const ABANDON_AFTER: Duration = Duration::from_secs(2);
-
-/// Takes backups on schedule and when asked to by backupctl.
-#[derive(Debug, Parser)]
-#[command(name = "backupd", version, max_term_width = 100)]
-struct Arguments {
-    /// The configuration
-    #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
-    config: PathBuf,
-    /// Only check the configuration
-    #[arg(long)]
-    check: bool,
-}
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

@@ -8,9 +8,9 @@ use chassis::config::nearest;
 use chassis::failure::{Exit, Failure};
 use depot::names::JobName;
 use depot::retention::Policy;
-use globset::Glob;
 
 use super::{Config, DatabaseJob, DepotName, FilesJob, Job, Keeper, Mode};
+use crate::source::files::patterns;
 
 type Checked = Result<(), Failure>;
 
@@ -83,7 +83,9 @@ fn check_recipients(config: &Config) -> Checked {
     }
     config.recipients().map(drop).map_err(|error| {
         let hint = chassis::failure::hint_of(&error)
-            .unwrap_or("a recipient is a public key: `age1...` or `ssh-ed25519 ...`")
+            .unwrap_or(
+                "a file of recipients has one public key a line, `age1...` or `ssh-ed25519 ...`",
+            )
             .to_owned();
         refuse("recipients", format_args!("{error:#}")).hint(hint)
     })
@@ -113,7 +115,7 @@ fn check_job(config: &Config, name: &JobName, job: &Job) -> Checked {
 }
 
 fn bad_schedule(key: &str, error: &chassis::schedule::ScheduleError) -> Failure {
-    refuse(key, error).hint(error.hint.clone())
+    refuse(key, format_args!("`{}`: {}", error.expression, error.problem)).hint(error.hint.clone())
 }
 
 fn check_kind(name: &JobName, job: &Job) -> Checked {
@@ -166,12 +168,10 @@ fn check_hook(key: &str, hook: &[String]) -> Checked {
 
 fn check_files(key: &str, files: &FilesJob) -> Checked {
     check_absolute(&format!("{key}.root"), &files.root)?;
-    for (field, patterns) in [("include", &files.include), ("exclude", &files.exclude)] {
-        for pattern in patterns {
-            Glob::new(pattern).map_err(|error| {
-                refuse(&format!("{key}.{field}"), error)
-                    .hint("patterns are as in a shell: `*.log`, `cache/**`, `*.{jpg,png}`")
-            })?;
+    for (field, list) in [("include", &files.include), ("exclude", &files.exclude)] {
+        for pattern in list {
+            patterns::check(pattern)
+                .map_err(|bad| refuse(&format!("{key}.{field}"), &bad).hint(bad.hint))?;
         }
     }
     Ok(())

@@ -12,8 +12,10 @@ use serde::de::{self, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::block::BLOCK_BYTES_MAX;
+
 use super::{
-    Attributes, BlockRef, Entry, EntryKind, EntryPath, FORMAT_VERSION, Head, LINE_BYTES_MAX, Line,
+    Attributes, BlockRef, Entry, EntryKind, EntryPath, FILE_BYTES_MAX, FORMAT_VERSION, Head, LINE_BYTES_MAX, Line,
     StoredBlock, Totals,
 };
 
@@ -70,6 +72,9 @@ impl<'de> Visitor<'de> for BlockVisitor {
         let pack = seq.next_element()?.ok_or_else(missing)?;
         let offset = seq.next_element()?.ok_or_else(missing)?;
         let stored = seq.next_element()?.ok_or_else(missing)?;
+        if stored == 0 || u64::from(stored) > BLOCK_BYTES_MAX {
+            return Err(de::Error::custom("stored length of a block is not allowed"));
+        }
         Ok(BlockRef::Stored(StoredBlock { name, pack, offset, stored }))
     }
 }
@@ -202,6 +207,10 @@ impl TryFrom<RawEntry> for Entry {
         let target = join_text(raw.target, raw.target_base64)?;
         let needs_target = matches!(raw.kind, EntryKind::Symlink | EntryKind::Hardlink);
         ensure!(target.is_some() == needs_target, "entry and its target do not fit");
+        if let (EntryKind::Hardlink, Some(target)) = (raw.kind, &target) {
+            EntryPath::new(target.as_slice()).context("check target of hard link")?;
+        }
+        ensure!(raw.size <= FILE_BYTES_MAX, "file of {} bytes is too large", raw.size);
         Ok(Self {
             path: EntryPath::new(path)?,
             kind: raw.kind,
@@ -217,16 +226,17 @@ impl TryFrom<RawEntry> for Entry {
 
 /// Writes one line.
 pub fn write_line(out: &mut impl Write, line: Line) -> Result<()> {
-    match line {
-        Line::Head(head) => serde_json::to_writer(&mut *out, &head)?,
-        Line::Pack(pack) => serde_json::to_writer(&mut *out, &pack)?,
+    let written = match line {
+        Line::Head(head) => serde_json::to_writer(&mut *out, &head),
+        Line::Pack(pack) => serde_json::to_writer(&mut *out, &pack),
         Line::Blocks { file, blocks } => {
-            serde_json::to_writer(&mut *out, &RawBlocks { file, blocks })?;
+            serde_json::to_writer(&mut *out, &RawBlocks { file, blocks })
         }
-        Line::Entry(entry) => serde_json::to_writer(&mut *out, &RawEntry::from(*entry))?,
-        Line::End(end) => serde_json::to_writer(&mut *out, &RawEnd { end })?,
-    }
-    out.write_all(b"\n").context("write line of manifest")
+        Line::Entry(entry) => serde_json::to_writer(&mut *out, &RawEntry::from(*entry)),
+        Line::End(end) => serde_json::to_writer(&mut *out, &RawEnd { end }),
+    };
+    written.context("write line of manifest to the state directory")?;
+    out.write_all(b"\n").context("write line of manifest to the state directory")
 }
 
 /// Reads the next line; `None` at the end of the input. `buffer` is scratch, to be handed in again.

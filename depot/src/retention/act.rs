@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::Plan;
+use super::survey::read_marks;
 use crate::depot::{CANDIDATES_MAX, Depot, explain};
 use crate::names::{SnapshotId, candidate};
 use crate::store::{Body, StoreError};
@@ -24,7 +25,15 @@ pub struct Pruned {
 /// Deletes what the plan says. Every step is whole by itself; the next prune goes on where this one was cut.
 pub fn perform(depot: &Depot, plan: &Plan, now: DateTime<Utc>) -> Result<Pruned> {
     let mut pruned = Pruned::default();
-    for verdict in plan.verdicts.iter().filter(|verdict| !verdict.keep) {
+    let marks = read_marks(depot)?;
+    let going = || plan.verdicts.iter().filter(|verdict| !verdict.keep);
+    let newly_marked = going().find(|verdict| marks.contains(&verdict.id.to_string()));
+    if let Some(verdict) = newly_marked {
+        return Err(Failure::new(Exit::Busy, format!("`{}` was just marked to stay", verdict.id))
+            .hint("run the prune again: it plans anew")
+            .into());
+    }
+    for verdict in going() {
         delete_candidates(depot, &verdict.id.manifest_object())?;
         delete_candidates(depot, &verdict.id.needs_object())?;
         pruned.snapshots += 1;
@@ -35,6 +44,12 @@ pub fn perform(depot: &Depot, plan: &Plan, now: DateTime<Utc>) -> Result<Pruned>
     for name in &plan.delete {
         delete(depot, name)?;
         pruned.objects += 1;
+    }
+    for torn in &plan.torn {
+        if depot.checksum_of(&torn.whole)? == torn.pack {
+            delete(depot, &torn.name)?;
+            pruned.objects += 1;
+        }
     }
     // Only when its packs are gone: agents must not refer to a pack that is about to go.
     for name in &plan.spent {

@@ -1,14 +1,14 @@
 //! What is in a depot, as the keeper sees it without any key.
 
-use std::collections::{HashMap, HashSet};
-use std::io::Read;
+use std::collections::HashSet;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
+use chassis::failure::{Exit, Failure};
 use chrono::{DateTime, Utc};
 
-use crate::depot::Depot;
+use crate::depot::{Depot, SnapshotObjects};
 use crate::manifest::PackLine;
-use crate::names::{PackId, SnapshotId, split_candidate};
+use crate::names::{PackId, SnapshotId};
 use crate::needs::Needs;
 
 /// A committed snapshot.
@@ -20,11 +20,13 @@ pub struct Kept {
     pub arrived: DateTime<Utc>,
     /// What it needs.
     pub needs: Needs,
+    /// Packs that other needs lists under its name want: torn ones, or ones that somebody else has put there.
+    pub also: Vec<PackLine>,
     /// Marked by `backupctl keep`.
     pub marked: bool,
 }
 
-/// A needs list without a manifest.
+/// An object of a run that was not committed: a needs list without a manifest, or a manifest that is not whole.
 #[derive(Clone, Debug)]
 pub struct Orphan {
     /// The object.
@@ -64,7 +66,7 @@ pub struct PackObject {
 pub struct Survey {
     /// Committed snapshots, in the order of their ids.
     pub snapshots: Vec<Kept>,
-    /// Needs lists of runs that are not committed.
+    /// Runs that are not committed: their needs lists, and manifests that are not whole.
     pub orphans: Vec<Orphan>,
     /// Lists of condemned packs.
     pub condemned: Vec<Condemned>,
@@ -72,72 +74,71 @@ pub struct Survey {
     pub packs: Vec<PackObject>,
 }
 
-/// Reads what is there. It fails if one needs list of a committed snapshot cannot be read: then nothing may be deleted, since
-/// nobody knows what that snapshot needs.
+/// Reads what is there. It fails if a manifest has no needs list that can be read: then nothing may be deleted, since nobody knows
+/// what that snapshot needs.
 pub fn survey(depot: &Depot) -> Result<Survey> {
     let mut survey = Survey::default();
-    let marks = depot.list("keep")?;
-    let marks: HashSet<&str> =
-        marks.iter().filter_map(|info| info.name.strip_prefix("keep/")).collect();
+    let marks = read_marks(depot)?;
     // Packs are listed before snapshots: a pack that arrives in between is then not seen at all.
-    for number in 0..=255 {
-        for info in depot.list(&format!("pack/{number:02x}"))? {
-            let (name, _) = split_candidate(&info.name);
-            let hex = name.rsplit('/').next().unwrap_or_default();
-            let Ok(pack) = hex.parse() else { continue };
-            let arrived = info.arrived.into();
-            survey.packs.push(PackObject { pack, size: info.size, arrived, name: info.name });
-        }
+    for (pack, info) in depot.list_packs()? {
+        let (size, arrived) = (info.size, info.arrived.into());
+        survey.packs.push(PackObject { name: info.name, pack, size, arrived });
     }
-    survey.condemned = read_condemned(depot)?;
-    for snapshot in depot.snapshots()? {
-        let needs = depot
-            .needs(&snapshot.id)
-            .context("nothing is pruned while a snapshot's needs are unknown")?;
-        let marked = marks.contains(snapshot.id.to_string().as_str());
-        survey.snapshots.push(Kept {
-            id: snapshot.id,
-            arrived: snapshot.arrived,
-            needs,
-            marked,
-        });
+    for info in depot.list("condemned")? {
+        let packs = depot.condemned_list(&info)?;
+        survey.condemned.push(Condemned { packs, arrived: info.arrived.into(), name: info.name });
     }
-    survey.orphans = read_orphans(depot, &survey.snapshots)?;
+    for (id, objects) in depot.list_snapshots()? {
+        add_snapshot(depot, id, objects, &marks, &mut survey)?;
+    }
     Ok(survey)
 }
 
-fn read_text(depot: &Depot, name: &str, size: u64) -> Result<String> {
-    let mut text = String::new();
-    let read = depot.open_object(name, size).read_to_string(&mut text);
-    read.with_context(|| format!("read `{name}`"))?;
-    Ok(text)
+/// The snapshots that are marked to stay.
+pub fn read_marks(depot: &Depot) -> Result<HashSet<String>> {
+    let marks = depot.list("keep")?;
+    let names = marks.iter().filter_map(|info| info.name.strip_prefix("keep/"));
+    Ok(names.map(str::to_owned).collect())
 }
 
-fn read_condemned(depot: &Depot) -> Result<Vec<Condemned>> {
+fn add_snapshot(
+    depot: &Depot,
+    id: SnapshotId,
+    objects: SnapshotObjects,
+    marks: &HashSet<String>,
+    survey: &mut Survey,
+) -> Result<()> {
     let mut lists = Vec::new();
-    for info in depot.list("condemned")? {
-        let text = read_text(depot, &info.name, info.size)?;
-        let packs = text.lines().filter_map(|line| line.parse().ok()).collect();
-        lists.push(Condemned { packs, arrived: info.arrived.into(), name: info.name });
-    }
-    Ok(lists)
-}
-
-fn read_orphans(depot: &Depot, snapshots: &[Kept]) -> Result<Vec<Orphan>> {
-    let committed: HashMap<&SnapshotId, &Kept> = snapshots.iter().map(|k| (&k.id, k)).collect();
-    let mut orphans = Vec::new();
-    for info in depot.list("snapshot")? {
-        let (name, _) = split_candidate(&info.name);
-        let Some(text) = name.strip_prefix("snapshot/").and_then(|n| n.strip_suffix(".needs"))
-        else {
-            continue;
-        };
-        if text.parse::<SnapshotId>().is_ok_and(|id| committed.contains_key(&id)) {
-            continue;
+    for info in &objects.needs {
+        let Some(text) = depot.read_text(info)? else { continue };
+        if let Ok(needs) = Needs::parse(&text) {
+            lists.push(needs);
         }
-        let text = read_text(depot, &info.name, info.size)?;
-        let packs = Needs::parse(&text).map(|needs| needs.packs).unwrap_or_default();
-        orphans.push(Orphan { packs, arrived: info.arrived.into(), name: info.name });
     }
-    Ok(orphans)
+    // Committed means: a needs list whose manifest is there in its size. Arrived is the first such manifest.
+    let manifest_of = |needs: &Needs| {
+        let fits = objects.manifests.iter().filter(|info| info.size == needs.manifest.1);
+        fits.map(|info| DateTime::<Utc>::from(info.arrived)).min()
+    };
+    let fitting = lists.iter().position(|needs| manifest_of(needs).is_some());
+    let Some(fitting) = fitting else {
+        let is_unknown = lists.is_empty() && !objects.manifests.is_empty();
+        ensure!(
+            !is_unknown,
+            Failure::new(Exit::Failed, format!("the needs of `{id}` are unknown"))
+                .hint("nothing is pruned: verify the depot, or delete the objects of this snapshot")
+        );
+        let packs: Vec<PackLine> = lists.into_iter().flat_map(|needs| needs.packs).collect();
+        for info in objects.needs.into_iter().chain(objects.manifests) {
+            let (arrived, packs) = (info.arrived.into(), packs.clone());
+            survey.orphans.push(Orphan { name: info.name, arrived, packs });
+        }
+        return Ok(());
+    };
+    let needs = lists.swap_remove(fitting);
+    let arrived = manifest_of(&needs).expect("it was just found");
+    let also = lists.into_iter().flat_map(|needs| needs.packs).collect();
+    let marked = marks.contains(&id.to_string());
+    survey.snapshots.push(Kept { id, arrived, needs, also, marked });
+    Ok(())
 }

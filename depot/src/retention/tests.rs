@@ -35,6 +35,7 @@ fn kept(age_seconds: i64, packs: &[u8]) -> Kept {
             manifest: (Sha256([0; 32]), 1),
             packs: packs.iter().map(line).collect(),
         },
+        also: Vec::new(),
         marked: false,
     }
 }
@@ -144,7 +145,9 @@ fn a_torn_candidate_goes_once_a_whole_one_is_there() {
     let mut survey = Survey { snapshots: vec![kept(DAY, &[1])], packs: vec![torn], ..Survey::default() };
     assert!(decide(&survey, Policy::default()).delete.is_empty(), "it may be all there is");
     survey.packs.push(whole);
-    assert_eq!(decide(&survey, Policy::default()).delete, [pack(1, 0).name]);
+    let plan = decide(&survey, Policy::default());
+    assert_eq!(plan.torn.iter().map(|t| &t.name).collect::<Vec<_>>(), [&pack(1, 0).name]);
+    assert!(plan.delete.is_empty() && plan.condemn.is_empty());
 }
 
 #[test]
@@ -156,9 +159,9 @@ fn a_prune_on_a_store_does_what_the_plan_says() {
     };
     let (old, new) = (kept(10 * DAY, &[1]), kept(0, &[2]));
     for (snapshot, number) in [(&old, 1), (&new, 2)] {
-        put(&Sha256::of(&[number]).pack_object(), "x");
+        put(&Sha256::of(&[number]).pack_object(), &"x".repeat(100));
         put(&snapshot.id.needs_object(), &snapshot.needs.to_text());
-        put(&snapshot.id.manifest_object(), "manifest");
+        put(&snapshot.id.manifest_object(), "m");
     }
     let policies = BTreeMap::from([("db".to_owned(), Policy { keep_last: 1, ..Policy::default() })]);
     keep(&depot, &old.id).expect("mark");
@@ -204,8 +207,13 @@ proptest! {
         let survey = Survey { snapshots, ..Survey::default() };
         let plan = decide(&survey, policy);
         let stays: HashSet<_> = plan.verdicts.iter().filter(|v| v.keep).map(|v| &v.id).collect();
-        let last_good = survey.snapshots.iter().rev()
-            .find(|k| k.needs.state == SnapshotState::Complete);
+        let of = |id: &SnapshotId| survey.snapshots.iter().find(|k| k.id == *id);
+        let is_good = |kept: &&Kept| {
+            let parent = |k: &&Kept| k.needs.parent.as_ref().and_then(of);
+            std::iter::successors(Some(*kept), parent)
+                .all(|k| k.needs.state == SnapshotState::Complete)
+        };
+        let last_good = survey.snapshots.iter().rev().find(is_good);
         prop_assert!(last_good.is_none_or(|k| stays.contains(&k.id)));
         for snapshot in survey.snapshots.iter().filter(|k| stays.contains(&k.id)) {
             if let Some(parent) = &snapshot.needs.parent {

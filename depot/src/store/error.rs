@@ -94,6 +94,10 @@ impl StoreError {
     }
 
     pub(super) fn missing(name: &str) -> Self {
+        if name.is_empty() {
+            let hint = "is it mounted? a new depot is made by `backupctl depot init`";
+            return Self::setup("the depot's folder does not exist", hint);
+        }
         Self::Missing { name: name.to_owned() }
     }
 

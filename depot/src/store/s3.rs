@@ -95,6 +95,7 @@ impl S3Store {
     pub(super) fn open(config: &S3Config, limit: UploadLimit) -> Result<Self, StoreError> {
         let prefix = config.prefix.trim_matches('/');
         super::check_folder(prefix)?;
+        super::check_timeout(config.timeout.0)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("s3")

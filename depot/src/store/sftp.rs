@@ -119,6 +119,7 @@ impl fmt::Debug for SftpStore {
 
 impl SftpStore {
     pub(super) fn open(config: &SftpConfig, limit: UploadLimit) -> Result<Self, StoreError> {
+        super::check_timeout(config.timeout.0)?;
         let login = Login::load(config)?;
         Ok(Self {
             path: config.path.clone(),

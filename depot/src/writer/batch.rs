@@ -39,6 +39,8 @@ pub struct Batch {
     pub number: u64,
     /// The items.
     pub items: Vec<Item>,
+    /// Blocks that its kept files carry along.
+    pub held_blocks: usize,
     /// Bytes of blocks, before.
     pub raw: Vec<u8>,
     /// Bytes of blocks, after; longer than what is used.
@@ -57,6 +59,7 @@ impl Batch {
     /// Makes it ready for the next round; buffers stay allocated.
     pub fn clear(&mut self) {
         self.items.clear();
+        self.held_blocks = 0;
         self.raw.clear();
     }
 }

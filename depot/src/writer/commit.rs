@@ -24,6 +24,7 @@ use crate::store::Body;
 /// A run may not last longer: the keeper may take what it refers to 72 hours after it condemned it.
 const RUN_MAX: Duration = Duration::from_secs(48 * 3600);
 const MANIFEST_FILE: &str = "manifest.spool";
+const COPY_FILE: &str = "copy.spool";
 
 /// What is put into every depot.
 struct Commit {
@@ -40,11 +41,7 @@ impl SnapshotWriter {
         ensure!(self.open.is_empty(), "a file was not closed: this is a bug");
         self.send_batch()?;
         let collected = self.stages.join(&self.shared)?;
-        ensure!(
-            self.clock.elapsed() < RUN_MAX,
-            Failure::new(Exit::Failed, "the run took longer than 48 hours")
-                .hint("split the job, or lift its bandwidth limit")
-        );
+        self.check_age()?;
         let packs = self.shared.pack_table()?;
         let totals = Totals {
             entries: collected.entries,
@@ -60,8 +57,11 @@ impl SnapshotWriter {
         }
         let cache = self.options.state_dir.join(CACHE_FILE);
         let fingerprint = fingerprint(&self.options);
-        collected.cache.finish(&cache, &self.options.id, &fingerprint, &packs)?;
-        for name in [BODY_FILE, MANIFEST_FILE] {
+        // The snapshot is committed: without the cache the next one is a full upload, nothing worse.
+        if let Err(error) = collected.cache.finish(&cache, &self.options.id, &fingerprint, &packs) {
+            tracing::warn!("keep cache of this run: {error:#}");
+        }
+        for name in [BODY_FILE, MANIFEST_FILE, COPY_FILE] {
             drop(std::fs::remove_file(self.options.state_dir.join(name)));
         }
         Ok(Report {
@@ -72,6 +72,18 @@ impl SnapshotWriter {
             problems: std::mem::take(&mut self.problems),
             seconds: self.clock.elapsed().as_secs_f64(),
         })
+    }
+
+    /// A run that is too old may refer to packs that the keeper takes. Both clocks count: one stands still while a machine is
+    /// suspended, the other may be set back.
+    fn check_age(&self) -> Result<()> {
+        let by_calendar = (Utc::now() - self.started).to_std().unwrap_or_default();
+        ensure!(
+            self.clock.elapsed().max(by_calendar) < RUN_MAX,
+            Failure::new(Exit::Failed, "the run took longer than 48 hours")
+                .hint("split the job, or lift its bandwidth limit")
+        );
+        Ok(())
     }
 
     fn head(&self, positions: Option<serde_json::Value>) -> Head {
@@ -125,16 +137,13 @@ impl SnapshotWriter {
     fn commit_all(&self, commit: &Commit) -> Vec<DepotOutcome> {
         let mut outcomes = Vec::new();
         for target in &self.shared.targets {
-            if target.is_well()
-                && let Err(error) = self.commit_one(target, commit)
-            {
-                target.fail(&error);
+            let mut caught_up = 0;
+            if target.is_well() {
+                // Earlier ones first, so that they arrive in their order.
+                caught_up = self.catch_up(target, commit);
+                self.commit_one(target, commit).unwrap_or_else(|error| target.fail(&error));
             }
-        }
-        for target in &self.shared.targets {
-            let error = lock(&target.error).clone();
-            let caught_up = if error.is_none() { self.catch_up(target, commit) } else { 0 };
-            let name = target.depot.name().to_owned();
+            let (name, error) = (target.depot.name().to_owned(), lock(&target.error).clone());
             outcomes.push(DepotOutcome { name, error, caught_up });
         }
         outcomes
@@ -148,6 +157,7 @@ impl SnapshotWriter {
         let body = Body::Bytes(text.as_bytes());
         target.depot.put(&commit.id.needs_object(), body, text.len() as u64, sum)?;
         self.shared.check()?;
+        self.check_age()?;
         let (sum, size) = commit.needs.manifest;
         target.depot.put(&commit.id.manifest_object(), Body::File(&commit.manifest), size, sum)
     }
@@ -155,13 +165,17 @@ impl SnapshotWriter {
     /// Copies packs that this depot lacks from another that has them. They are the same bytes everywhere.
     fn bring_packs(&self, target: &Target, packs: &[PackLine]) -> Result<()> {
         for line in packs {
-            if lock(&target.packs).get(&line.pack).is_some_and(|size| *size >= line.size) {
+            if target.has(line) {
                 continue;
             }
             self.shared.check()?;
             let bytes = self.find_pack(target, line)?;
-            let object = line.pack.pack_object();
-            target.depot.put(&object, Body::Bytes(&bytes), line.size, line.pack)?;
+            let (object, body) = (line.pack.pack_object(), Body::Bytes(&bytes));
+            if lock(&target.condemned).contains(&line.pack) {
+                target.depot.put_anew(&object, body)?;
+            } else {
+                target.depot.put(&object, body, line.size, line.pack)?;
+            }
             lock(&target.packs).insert(line.pack, line.size);
         }
         Ok(())
@@ -171,7 +185,7 @@ impl SnapshotWriter {
         let object = line.pack.pack_object();
         let mut problem = None;
         for other in self.shared.targets.iter().filter(|t| t.depot.id() != except.depot.id()) {
-            if !lock(&other.packs).contains_key(&line.pack) {
+            if !other.has(line) {
                 continue;
             }
             match other.depot.get(&object, Some(line.size), Some(line.pack)) {
@@ -205,16 +219,20 @@ impl SnapshotWriter {
         count
     }
 
+    /// What `source` has whole and `target` has not, after the last one that `target` has whole.
     fn missed(&self, source: &Target, target: &Target, commit: &Commit) -> Result<Vec<SnapshotId>> {
         let mine = |id: &SnapshotId| {
             id.job == commit.id.job && id.host == commit.id.host && *id < commit.id
         };
-        let have = target.depot.snapshots()?;
-        let Some(last) = have.iter().map(|s| &s.id).filter(|id| mine(id)).max() else {
+        let ids = |target: &Target| -> Result<Vec<SnapshotId>> {
+            let snapshots = target.depot.snapshots()?.into_iter().map(|s| s.id);
+            Ok(snapshots.filter(mine).collect())
+        };
+        let have = ids(target)?;
+        let Some(last) = have.iter().rev().find(|id| target.depot.needs(id).is_ok()) else {
             return Ok(Vec::new());
         };
-        let theirs = source.depot.snapshots()?.into_iter().map(|s| s.id);
-        Ok(theirs.filter(|id| mine(id) && id > last).collect())
+        Ok(ids(source)?.into_iter().filter(|id| id > last).collect())
     }
 
     fn copy_snapshot(&self, source: &Target, target: &Target, id: &SnapshotId) -> Result<()> {
@@ -226,8 +244,8 @@ impl SnapshotWriter {
         target.depot.put(&id.needs_object(), body, text.len() as u64, sum)?;
         let (sum, size) = needs.manifest;
         let found = source.depot.find(&id.manifest_object(), Some(size), Some(sum))?;
-        let spool = self.options.state_dir.join(MANIFEST_FILE);
-        let mut out = spool_file(&self.options.state_dir, MANIFEST_FILE)?;
+        let spool = self.options.state_dir.join(COPY_FILE);
+        let mut out = spool_file(&self.options.state_dir, COPY_FILE)?;
         io::copy(&mut source.depot.open_object(&found.name, size), &mut out).context("copy manifest")?;
         target.depot.put(&id.manifest_object(), Body::File(&spool), size, sum)
     }

@@ -1,6 +1,6 @@
 //! What the stages of a run share: the table of packs, the state of each depot, the first failure, the bounds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use chassis::failure::{Exit, Failure};
 use chassis::retry::Stop;
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
@@ -18,15 +18,17 @@ use super::batch::Batch;
 use super::collect::{Collected, Wiring, collect};
 use super::{WriterOptions, compress, ship};
 use crate::cache::{Cache, CacheWriter};
-use crate::depot::Depot;
+use crate::depot::{Depot, is_outage};
 use crate::manifest::PackLine;
-use crate::names::PackId;
+use crate::names::{PackId, SnapshotId};
 
 /// How often a stage that waits looks whether the run has failed.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Sealed packs alive at once, over all depots.
 const SEALED_MAX: usize = 4;
 const SEALERS: usize = 2;
+/// Earlier snapshots whose needs lists prove what a depot has.
+const PROOFS_MAX: usize = 3;
 pub const BODY_FILE: &str = "body.spool";
 
 /// A pack that is full, not yet encrypted.
@@ -38,8 +40,10 @@ pub struct FullPack {
 /// A depot in this run.
 pub struct Target {
     pub depot: Arc<Depot>,
-    /// The packs that were there at the start.
+    /// The packs that are proven to be there: named by a committed snapshot and still of their size, or put by this run.
     pub packs: Mutex<HashMap<PackId, u64>>,
+    /// The packs that the keeper has condemned.
+    pub condemned: Mutex<HashSet<PackId>>,
     /// Why it is left out, once it has failed.
     pub error: Mutex<Option<String>>,
 }
@@ -51,6 +55,44 @@ impl Target {
             tracing::error!(depot = self.depot.name(), "depot is left out of this run: {error:#}");
             *slot = Some(format!("{error:#}"));
         }
+    }
+
+    /// A pack of the right size in a listing may be what a crash has left. So only those count that a committed snapshot of
+    /// this job and host names: they were acknowledged as durable. Any other is put again, which reads back what is there.
+    fn survey(&self, id: &SnapshotId, cached: Option<&SnapshotId>) -> Result<()> {
+        let depot = &self.depot;
+        let sizes = depot.pack_sizes()?;
+        *lock(&self.condemned) = depot.condemned()?;
+        let snapshots = depot.snapshots()?;
+        ensure!(
+            !snapshots.iter().any(|snapshot| snapshot.id == *id),
+            Failure::new(Exit::Failed, format!("there is a snapshot `{id}` already"))
+                .hint("does another host call itself the same? Set `host` in the configuration")
+        );
+        let mine = |s: &&SnapshotId| s.job == id.job && s.host == id.host;
+        let known = snapshots.iter().map(|s| &s.id).filter(mine).rev().take(PROOFS_MAX);
+        let mut proofs: Vec<&SnapshotId> = known.collect();
+        let all = snapshots.iter().map(|s| &s.id);
+        proofs.extend(cached.filter(|cached| all.clone().any(|id| id == *cached)));
+        let mut packs = lock(&self.packs);
+        for proof in proofs {
+            match depot.needs(proof) {
+                Ok(needs) => packs.extend(
+                    needs
+                        .packs
+                        .iter()
+                        .filter(|line| sizes.get(&line.pack).is_some_and(|s| s.contains(&line.size)))
+                        .map(|line| (line.pack, line.size)),
+                ),
+                Err(error) if is_outage(&error) => return Err(error),
+                Err(error) => tracing::warn!("a snapshot is not whole: {error:#}"),
+            }
+        }
+        Ok(())
+    }
+
+    pub fn has(&self, line: &PackLine) -> bool {
+        lock(&self.packs).get(&line.pack) == Some(&line.size)
     }
 
     pub fn is_well(&self) -> bool {
@@ -80,6 +122,7 @@ impl Shared {
         let target = |depot| Target {
             depot,
             packs: Mutex::new(HashMap::new()),
+            condemned: Mutex::new(HashSet::new()),
             error: Mutex::new(None),
         };
         Self {
@@ -94,13 +137,14 @@ impl Shared {
         }
     }
 
-    /// Learns which packs each depot has; one that cannot say is left out.
-    pub fn list_depots(&self) {
+    /// Learns which packs each depot surely has; one that cannot say is left out.
+    pub fn survey_depots(&self, id: &SnapshotId, cached: Option<&SnapshotId>) {
         std::thread::scope(|scope| {
             for target in &self.targets {
-                scope.spawn(|| match target.depot.pack_sizes() {
-                    Ok(packs) => *lock(&target.packs) = packs,
-                    Err(error) => target.fail(&error),
+                scope.spawn(|| {
+                    if let Err(error) = target.survey(id, cached) {
+                        target.fail(&error);
+                    }
                 });
             }
         });
@@ -109,10 +153,7 @@ impl Shared {
     /// For each pack of the cache, whether a living depot has it whole.
     pub fn usable(&self, packs: &[PackLine]) -> Vec<bool> {
         let well: Vec<_> = self.targets.iter().filter(|t| t.is_well()).collect();
-        let has = |target: &Target, line: &PackLine| {
-            lock(&target.packs).get(&line.pack).is_some_and(|size| *size >= line.size)
-        };
-        packs.iter().map(|line| well.iter().any(|target| has(target, line))).collect()
+        packs.iter().map(|line| well.iter().any(|target| target.has(line))).collect()
     }
 
     /// Notes the first failure; everything stops soon after.
@@ -178,6 +219,7 @@ impl Shared {
 
 /// The threads of a run and the channels into them.
 pub struct Stages {
+    shared: Arc<Shared>,
     work: Option<Sender<Batch>>,
     free: Receiver<Batch>,
     next_batch: u64,
@@ -254,7 +296,8 @@ impl Stages {
         let collector =
             spawn("collect", move || stage(&for_stage, || collect(wiring, body, cache)))?;
         threads.append(&mut Self::start_shipping(shared, options, &packs_out)?);
-        Ok(Self { work: Some(work), free, next_batch: 0, threads, collector: Some(collector) })
+        let shared = shared.clone();
+        Ok(Self { shared, work: Some(work), free, next_batch: 0, threads, collector: Some(collector) })
     }
 
     fn start_shipping(
@@ -269,7 +312,13 @@ impl Stages {
             targets.push(send);
             for _ in 0..options.tuning.shippers.max(1) {
                 let (shared, receive) = (shared.clone(), receive.clone());
-                threads.push(spawn("ship", move || ship::ship(&shared, index, &receive))?);
+                let run = move || {
+                    finish_stage(&shared, || {
+                        ship::ship(&shared, index, &receive);
+                        Ok(())
+                    });
+                };
+                threads.push(spawn("ship", run)?);
             }
         }
         let (permits, permits_out) = bounded(SEALED_MAX);
@@ -337,6 +386,9 @@ impl Stages {
 impl Drop for Stages {
     /// Ends an abandoned run: nothing is committed, all threads are gone when it returns.
     fn drop(&mut self) {
+        if self.collector.is_some() {
+            self.shared.fail(anyhow!("the run was abandoned"));
+        }
         self.work = None;
         drop(self.collector.take().map(JoinHandle::join));
         for thread in self.threads.drain(..) {

@@ -77,7 +77,9 @@ pub fn ship(shared: &Shared, index: usize, input: &Receiver<Arc<Sealed>>) {
             line.pack,
         );
         match put {
-            Ok(()) => drop(lock(&target.packs).insert(line.pack, line.size)),
+            Ok(()) => {
+                lock(&target.packs).insert(line.pack, line.size);
+            }
             Err(error) => target.fail(&error),
         }
     }

@@ -45,6 +45,7 @@ impl MariaDb {
         install.args(["--no-defaults", "--auth-root-authentication-method=normal"]);
         install.args(["--skip-test-db", "--skip-name-resolve", SMALL_REDO_LOG]);
         install.args(as_root()).arg(option("--datadir=", &datadir));
+        install.arg(option("--tmpdir=", home.path()));
         run(&mut install, "").context("make data directory")?;
         Self::launch(home, datadir, options)
     }
@@ -70,6 +71,8 @@ impl MariaDb {
         command.args(as_root()).arg(option("--datadir=", &self.datadir));
         command.arg(option("--socket=", &self.socket()));
         command.arg(option("--pid-file=", &self.home.path().join("pid")));
+        // Every server removes what other servers have in their temporary directory when it starts.
+        command.arg(option("--tmpdir=", self.home.path()));
         match self.address {
             Some(address) => {
                 command.arg("--bind-address=127.0.0.1").arg(format!("--port={}", address.port()))

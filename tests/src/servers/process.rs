@@ -54,11 +54,11 @@ impl Process {
         found.split_off(1)
     }
 
-    /// Kills all processes below this one, and returns how many there were.
-    pub fn kill_descendants(&self) -> usize {
+    /// Sends a signal to all processes below this one, and returns how many there were.
+    pub fn signal_descendants(&self, signal: Signal) -> usize {
         let ids = self.descendants();
         for id in &ids {
-            send(*id, Signal::KILL);
+            send(*id, signal);
         }
         ids.len()
     }
@@ -68,7 +68,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         // It must not have new children while the old ones are killed.
         send(self.id(), Signal::STOP);
-        self.kill_descendants();
+        self.signal_descendants(Signal::KILL);
         drop(self.child.kill());
         drop(self.child.wait());
     }

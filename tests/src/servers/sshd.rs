@@ -12,6 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use chassis::units::Span;
 use depot::store::sftp::SftpConfig;
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::accounts::{APPEND_ONLY, Accounts, NORMAL};
@@ -169,7 +170,16 @@ impl Sshd {
 
     /// Cuts all connections at once, and returns how many processes of the server were killed for it.
     pub fn kill_sessions(&self) -> usize {
-        self.process.as_ref().map_or(0, Process::kill_descendants)
+        self.signal_sessions(Signal::KILL)
+    }
+
+    /// Makes all connections fall silent, as if the line were dead.
+    pub fn freeze_sessions(&self) -> usize {
+        self.signal_sessions(Signal::STOP)
+    }
+
+    fn signal_sessions(&self, signal: Signal) -> usize {
+        self.process.as_ref().map_or(0, |process| process.signal_descendants(signal))
     }
 
     /// Stops the server and cuts all connections.

@@ -29,8 +29,12 @@ pub fn set_random(path: &Path, kind: Kind, dice: &mut Dice) -> Result<()> {
     }
     if kind != Kind::Symlink {
         let modes: &[u32] = if kind == Kind::Dir { &DIR_MODES } else { &FILE_MODES };
-        // Unreadable files are for root only.
-        let mode = if is_root() && dice.once_in(6) { 0 } else { *dice.pick(modes) };
+        let mode = match *dice.pick(modes) {
+            _ if is_root() && dice.once_in(6) => 0,
+            mode if is_root() => mode,
+            // Who is not root must be able to read it, and to change it later.
+            mode => mode | 0o600,
+        };
         chmodat(CWD, path, Mode::from_raw_mode(mode), AtFlags::empty()).context("chmod")?;
         set_attributes(path, kind, dice)?;
     }

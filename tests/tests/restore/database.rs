@@ -40,7 +40,7 @@ impl Site {
     fn sell(&self, from: u32) {
         let to = from + 999;
         self.sql(&format!(
-            "INSERT INTO shop.orders SELECT seq, CONCAT('order ', seq) FROM seq_{from}_to_{to}; \
+            "INSERT INTO shop.orders SELECT seq, CONCAT('order ', seq) FROM shop.seq_{from}_to_{to}; \
              INSERT INTO shop.other VALUES ({from})"
         ));
     }

@@ -51,7 +51,7 @@ fn only_a_new_or_empty_target_is_taken() {
 #[test]
 fn a_delta_fetches_what_differs_and_leaves_or_removes_the_rest() {
     let mut lab = Lab::new();
-    let big: Vec<u8> = (0..4_000_000_u32).flat_map(|n| (n * n).to_le_bytes()).collect();
+    let big: Vec<u8> = (0..4_000_000_u32).flat_map(|n| n.wrapping_mul(n).to_le_bytes()).collect();
     fs::write(lab.tree().join("big"), &big).unwrap();
     fs::write(lab.tree().join("zeros"), vec![0; 300_000]).unwrap();
     fs::create_dir(lab.tree().join("dir")).unwrap();

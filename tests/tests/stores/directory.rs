@@ -75,6 +75,9 @@ fn a_depot_that_is_not_mounted_is_missing() {
     let outcome = store.create("pack/x", Body::Bytes(b"x"));
     assert!(matches!(outcome, Err(StoreError::Missing { .. })), "{outcome:?}");
     assert!(store.list("pack").is_err() && store.free_bytes().is_err());
+    for outcome in [store.create("depot.toml", Body::Bytes(b"x")), store.list("").map(drop)] {
+        assert!(outcome.unwrap_err().hint().unwrap().contains("mounted"));
+    }
     let deep = store_in(&dir.path().join("neither/this"));
     assert!(deep.make_folder("pack").is_err(), "only the last folder of the path is made");
 }

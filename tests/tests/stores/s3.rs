@@ -109,6 +109,9 @@ fn a_stopped_server_is_unreachable_until_it_is_back() {
     for outcome in [store.create("x", Body::Bytes(b"x")), store.read("before").map(drop)] {
         let error = outcome.unwrap_err();
         assert!(!error.is_permanent(), "{error:?}");
+        let chain = format!("{:#}", anyhow::Error::from(error));
+        assert!(chain.contains("` in bucket `depot`: ") && chain.contains("refused"), "{chain}");
+        assert!(!chain.contains("DispatchFailure"), "{chain}");
     }
     server.start_again().unwrap();
     assert_eq!(store.read("before").unwrap(), b"x");

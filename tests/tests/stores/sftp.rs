@@ -157,6 +157,20 @@ fn a_server_that_keeps_silent_is_given_up_after_the_timeout() {
 }
 
 #[test]
+fn a_connection_that_falls_silent_is_given_up_and_replaced() {
+    let server = Sshd::start().unwrap();
+    let config = server.config(Account::Normal, Login::Key);
+    let store = open(SftpConfig { timeout: Span::from_secs(1), ..config });
+    store.create("a", Body::Bytes(b"x")).unwrap();
+    assert!(server.freeze_sessions() > 0);
+    let started = Instant::now();
+    let outcome = store.create("b", Body::Bytes(&noise(8 << 20, 1)));
+    assert!(matches!(outcome, Err(StoreError::Unreachable { .. })), "{outcome:?}");
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert_eq!(store.read("a").unwrap(), b"x");
+}
+
+#[test]
 fn a_full_disk_of_the_server_is_reported() {
     let server = Sshd::start().unwrap();
     server.make_folder(Account::Normal, "pack").unwrap();

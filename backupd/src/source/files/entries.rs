@@ -5,15 +5,15 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use chassis::failure::{Exit, Failure};
 use depot::manifest::{Attributes, Entry, EntryKind, EntryPath};
-use depot::writer::FileNumber;
+use depot::writer::{FileNumber, Stamp};
 use rustix::fs::{FileType, Statx, readlinkat};
 use rustix::io::Errno;
 
 use super::attributes::{self, Place};
-use super::read::{Content, ReadError};
+use super::read::{Content, ReadError, Sink};
 use super::walk::{self, DEPTH_MAX, Folder, Names};
 use super::{ATTEMPTS_MAX, Tree, Visit, check_stop};
 
@@ -22,12 +22,21 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Longer than a step of the kernel's clock: changes with so much between them have different times.
 const TICK: Duration = Duration::from_millis(20);
 
-/// One reading of a file.
+/// How a reading of a file ended.
 enum Reading {
-    /// It was fed to the writer; not closed yet.
-    Fed { number: FileNumber, holed: bool },
-    /// It could not be read; that is said.
-    Failed,
+    /// It is stored.
+    Stored,
+    /// It changed meanwhile; nothing is stored.
+    Changed,
+    /// It is no regular file any more.
+    Other,
+}
+
+/// A file that was fed to the writer, and is still open there.
+struct Fed {
+    attributes: Attributes,
+    holed: bool,
+    is_still: bool,
 }
 
 impl Tree<'_> {
@@ -57,7 +66,10 @@ impl Tree<'_> {
             }
         };
         // It may be another directory by now, and even a mount point.
-        let stat = walk::stat_open(&opened).context("read attributes of open directory")?;
+        let stat = match walk::stat_open(&opened) {
+            Ok(stat) => stat,
+            Err(error) => return Ok(self.unreadable("read attributes", error)),
+        };
         if self.is_elsewhere(&stat) {
             return self.closed_folder(Place::Open(opened.as_fd()), &stat);
         }
@@ -138,71 +150,90 @@ impl Tree<'_> {
 
     /// Reads a file until it holds still, or for the last time.
     fn read(&mut self, dir: BorrowedFd<'_>, name: &CStr, path: &EntryPath) -> Result<Visit> {
-        for attempt in 1.. {
-            let file = match walk::open_file(dir, name) {
-                Ok(file) => file,
-                Err(Errno::LOOP | Errno::NXIO) => return Ok(Visit::Again),
-                Err(error) => return Ok(self.unreadable("open file", error)),
-            };
-            let (before, read_at) = self.stat_settled(&file)?;
-            if FileType::from_raw_mode(u32::from(before.stx_mode)) != FileType::RegularFile {
-                return Ok(Visit::Again);
+        for attempt in 1..=ATTEMPTS_MAX {
+            match self.read_once(dir, name, path, attempt == ATTEMPTS_MAX) {
+                Ok(Reading::Stored) => break,
+                Ok(Reading::Other) => return Ok(Visit::Again),
+                Ok(Reading::Changed) => {}
+                Err(ReadError::File(error)) => return Ok(self.unreadable("read file", error)),
+                Err(ReadError::Run(error)) => return Err(error),
             }
-            let Reading::Fed { number, holed } = self.feed(&file, &before, path)? else {
-                return Ok(Visit::Done);
-            };
-            // Attributes first, so that a change of theirs is seen as well.
-            let attributes = self.attributes(Place::Open(file.as_fd()), &before);
-            let after = walk::stat_open(&file).context("read attributes of open file")?;
-            let still = attributes::stamp(&before) == attributes::stamp(&after);
-            if !still && attempt < ATTEMPTS_MAX {
-                tracing::debug!("`{}` changed while it was read: again", self.path_text());
-                self.writer.abandon(number)?;
-                self.stop.wait_timeout(PAUSE * attempt);
-                check_stop(self.stop)?;
-                continue;
-            }
-            if !still {
-                self.problem("changed while it was read, each time: stored as it was read last");
-            }
-            let stamp = attributes::trusted_stamp(&before, read_at);
-            let stamp = if still { stamp } else { depot::writer::Stamp::default() };
-            self.writer.close(number, Some(attributes), holed, stamp)?;
-            self.summary.files_read += 1;
-            self.progress.add_items(1);
-            self.remember(&after, path);
-            break;
+            tracing::debug!("`{}` changed while it was read: again", self.path_text());
+            self.stop.wait_timeout(PAUSE * attempt);
+            check_stop(self.stop)?;
         }
         Ok(Visit::Done)
+    }
+
+    /// Reads a file and stores it if it held still, or if this is the last attempt.
+    fn read_once(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+        path: &EntryPath,
+        is_last: bool,
+    ) -> Result<Reading, ReadError> {
+        let file = match walk::open_file(dir, name) {
+            Err(Errno::LOOP | Errno::NXIO) => return Ok(Reading::Other),
+            // Somebody has a lease on it and is told to give it back.
+            Err(Errno::WOULDBLOCK) if !is_last => return Ok(Reading::Changed),
+            file => file?,
+        };
+        let (before, read_at) = self.stat_settled(&file)?;
+        if FileType::from_raw_mode(u32::from(before.stx_mode)) != FileType::RegularFile {
+            return Ok(Reading::Other);
+        }
+        let number = self.writer.open(path.clone()).map_err(ReadError::Run)?;
+        let fed = self.feed(&file, &before, number);
+        let is_still = fed.as_ref().is_ok_and(|fed| fed.is_still);
+        if !is_still && (!is_last || matches!(fed, Err(ReadError::File(_)))) {
+            self.writer.abandon(number).map_err(ReadError::Run)?;
+            return fed.map(|_| Reading::Changed);
+        }
+        let Fed { attributes, holed, .. } = fed?;
+        let mut stamp = Stamp::default();
+        if is_still {
+            stamp = attributes::trusted_stamp(&before, read_at);
+        } else {
+            self.problem("changed while it was read, each time: stored as it was read last");
+        }
+        let closed = self.writer.close(number, Some(attributes), holed, stamp);
+        closed.map_err(ReadError::Run)?;
+        self.summary.files_read += 1;
+        self.progress.add_items(1);
+        self.remember(&before, path);
+        Ok(Reading::Stored)
     }
 
     /// What an open file looks like, at a time when a change from now on would show.
     ///
     /// Times of files go by steps: a change within the step of the last one leaves the same time, so a file that was
     /// changed just now is given the rest of that step.
-    fn stat_settled(&self, file: &OwnedFd) -> Result<(Statx, SystemTime)> {
-        let look = || walk::stat_open(file).context("read attributes of open file");
-        let (stat, now) = (look()?, SystemTime::now());
+    fn stat_settled(&self, file: &OwnedFd) -> Result<(Statx, SystemTime), Errno> {
+        let (stat, now) = (walk::stat_open(file)?, SystemTime::now());
         let changed = attributes::stamp(&stat).ctime;
         if attributes::age(changed, now).is_none_or(|age| age > TICK) {
             return Ok((stat, now));
         }
         self.stop.wait_timeout(TICK);
-        Ok((look()?, SystemTime::now()))
+        Ok((walk::stat_open(file)?, SystemTime::now()))
     }
 
-    fn feed(&mut self, file: &OwnedFd, stat: &Statx, path: &EntryPath) -> Result<Reading> {
-        let number = self.writer.open(path.clone())?;
-        let content = Content::of(file, stat.stx_size, attributes::has_holes(stat));
-        match content.store(self.writer, number, &mut self.buffer, self.stop) {
-            Ok(holed) => Ok(Reading::Fed { number, holed }),
-            Err(ReadError::Run(error)) => Err(error),
-            Err(ReadError::File(error)) => {
-                self.writer.abandon(number)?;
-                self.problem(format!("left out: read file: {error}"));
-                Ok(Reading::Failed)
-            }
-        }
+    /// Feeds an open file to the writer and looks at it once more.
+    fn feed(
+        &mut self,
+        file: &OwnedFd,
+        before: &Statx,
+        number: FileNumber,
+    ) -> Result<Fed, ReadError> {
+        let content = Content::of(file, before.stx_size, attributes::has_holes(before));
+        let (buffer, stop) = (self.buffer.as_mut_slice(), self.stop);
+        let holed = content.store(&mut Sink { writer: self.writer, number, buffer, stop })?;
+        // Before the last look, so that a change of theirs is seen as well.
+        let attributes = self.attributes(Place::Open(file.as_fd()), before);
+        let after = walk::stat_open(file)?;
+        let is_still = attributes::stamp(before) == attributes::stamp(&after);
+        Ok(Fed { attributes, holed, is_still })
     }
 
     /// Notes the name of a file that has more than one.

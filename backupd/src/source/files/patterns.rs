@@ -16,6 +16,23 @@ use anyhow::{Context, Result};
 use chassis::failure::{Exit, Failure};
 use globset::{Candidate, Glob, GlobBuilder, GlobSet};
 
+/// A pattern that could never match, or does not mean what its writer may think.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("pattern `{pattern}` {why}")]
+pub struct BadPattern {
+    /// As it was written.
+    pub pattern: String,
+    /// What is wrong with it.
+    pub why: String,
+    /// What to write instead.
+    pub hint: &'static str,
+}
+
+/// Checks one pattern.
+pub fn check(pattern: &str) -> Result<(), BadPattern> {
+    Pattern::parse(pattern).map(drop)
+}
+
 /// Compiled patterns.
 #[derive(Clone, Debug)]
 pub struct Patterns {
@@ -37,10 +54,7 @@ pub enum Verdict {
 impl Patterns {
     /// Compiles patterns. Errors are failures with [`Exit::Usage`] that name the pattern.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self> {
-        let parse = |texts: &[String]| texts.iter().map(|text| Pattern::parse(text)).collect();
-        let (include, exclude): (Result<Vec<_>>, Result<Vec<_>>) = (parse(include), parse(exclude));
-        let include = include.context("read include patterns")?;
-        let exclude = exclude.context("read exclude patterns")?;
+        let (include, exclude) = (parse_all(include)?, parse_all(exclude)?);
         let included = if include.is_empty() { None } else { Some(Include::new(&include)?) };
         Ok(Self { exclude: Set::new(&exclude)?, include: included })
     }
@@ -66,6 +80,12 @@ impl Patterns {
     }
 }
 
+fn parse_all(texts: &[String]) -> Result<Vec<Pattern>> {
+    let parsed = texts.iter().map(|text| Pattern::parse(text));
+    let parsed: Result<_, BadPattern> = parsed.collect();
+    parsed.map_err(|bad| Failure::new(Exit::Usage, bad.to_string()).hint(bad.hint).into())
+}
+
 #[derive(Clone, Debug)]
 struct Include {
     set: Set,
@@ -76,7 +96,8 @@ struct Include {
 impl Include {
     fn new(patterns: &[Pattern]) -> Result<Self> {
         let ways = patterns.iter().flat_map(Pattern::ways).map(|way| compile(&way));
-        let ways = GlobSet::new(ways.collect::<Result<Vec<_>>>()?).context("compile patterns")?;
+        let ways =
+            GlobSet::new(ways.collect::<Result<Vec<_>, _>>()?).context("compile patterns")?;
         Ok(Self { set: Set::new(patterns)?, ways })
     }
 
@@ -126,13 +147,15 @@ struct Pattern {
 }
 
 impl Pattern {
-    fn parse(text: &str) -> Result<Self> {
-        let refuse = |why: &str, hint: &str| {
-            let message = format!("pattern `{text}` {why}");
-            Err(Failure::new(Exit::Usage, message).hint(hint).into())
+    fn parse(text: &str) -> Result<Self, BadPattern> {
+        let refuse = |why: &str, hint| {
+            Err(BadPattern { pattern: text.to_owned(), why: why.to_owned(), hint })
         };
         if text.starts_with('!') {
-            return refuse("begins with `!`", "use `include`, or write `\\!` if the name has it");
+            return refuse(
+                "begins with `!`",
+                "there are no exceptions; write `\\!` for such a name",
+            );
         }
         let only_dirs = text.ends_with('/');
         let rooted = text.starts_with('/');
@@ -148,7 +171,10 @@ impl Pattern {
         let glob = if anchored { compile(inner) } else { compile(&format!("**/{inner}")) };
         match glob {
             Ok(glob) => Ok(Self { glob, text: inner.to_owned(), anchored, only_dirs }),
-            Err(error) => refuse(&error.to_string(), "write `\\` before a special character"),
+            Err(error) => refuse(
+                &format!("is not valid: {}", error.kind()),
+                "write `\\` before a special character that is meant as it is",
+            ),
         }
     }
 
@@ -175,9 +201,8 @@ impl Pattern {
     }
 }
 
-fn compile(text: &str) -> Result<Glob> {
-    let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build();
-    glob.map_err(|error| anyhow::anyhow!("is not valid: {}", error.kind()))
+fn compile(text: &str) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build()
 }
 
 #[cfg(test)]

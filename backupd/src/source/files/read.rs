@@ -41,19 +41,23 @@ pub struct Content<'a> {
     pub holes: bool,
 }
 
+/// Where content goes.
+pub struct Sink<'a> {
+    /// The writer.
+    pub writer: &'a mut SnapshotWriter,
+    /// The file, open in the writer.
+    pub number: FileNumber,
+    /// For one piece: [`PIECE_BYTES`].
+    pub buffer: &'a mut [u8],
+    /// Looked at between pieces.
+    pub stop: &'a Stop,
+}
+
 impl Content<'_> {
     /// Feeds the content to the writer. Says whether there was a hole; ends early if the file became shorter.
-    ///
-    /// `buffer` has [`PIECE_BYTES`]. Stops between pieces.
-    pub fn store(
-        self,
-        writer: &mut SnapshotWriter,
-        number: FileNumber,
-        buffer: &mut [u8],
-        stop: &Stop,
-    ) -> Result<bool, ReadError> {
+    pub fn store(self, sink: &mut Sink<'_>) -> Result<bool, ReadError> {
         let drops = self.size >= DROP_BYTES_MIN && !self.is_cached();
-        if self.size > buffer.len() as u64 {
+        if self.size > PIECE_BYTES as u64 {
             self.advise(0, 0, Advice::Sequential); // Doubles the read-ahead.
         }
         let mut holed = false;
@@ -62,9 +66,9 @@ impl Content<'_> {
             let (begin, end) = self.data_from(at)?;
             if begin > at {
                 holed = true;
-                writer.skip(number, begin - at).map_err(ReadError::Run)?;
+                sink.writer.skip(sink.number, begin - at).map_err(ReadError::Run)?;
             }
-            at = self.store_data(begin, end, writer, number, buffer, stop, drops)?;
+            at = self.store_data(begin, end, drops, sink)?;
             if at < end {
                 break;
             }
@@ -72,32 +76,28 @@ impl Content<'_> {
         Ok(holed)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the inner loop of `store`, split off for its length"
-    )]
+    /// Feeds what is between two holes; says how far it came.
     fn store_data(
         self,
         mut at: u64,
         end: u64,
-        writer: &mut SnapshotWriter,
-        number: FileNumber,
-        buffer: &mut [u8],
-        stop: &Stop,
         drops: bool,
+        sink: &mut Sink<'_>,
     ) -> Result<u64, ReadError> {
         while at < end {
-            super::check_stop(stop).map_err(ReadError::Run)?;
-            let wanted = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
-            let length = pread(self.file, &mut buffer[..wanted], at)?;
+            super::check_stop(sink.stop).map_err(ReadError::Run)?;
+            let wanted = sink.buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
+            let length = pread(self.file, &mut sink.buffer[..wanted], at)?;
             if length == 0 {
                 break;
             }
-            writer.write(number, &buffer[..length]).map_err(ReadError::Run)?;
-            if drops {
-                self.advise(at, length as u64, Advice::DontNeed);
-            }
+            let piece = &sink.buffer[..length];
+            sink.writer.write(sink.number, piece).map_err(ReadError::Run)?;
             at += length as u64;
+            if drops {
+                // From the beginning: what is only in part in a range is not dropped with it.
+                self.advise(0, at, Advice::DontNeed);
+            }
         }
         Ok(at)
     }

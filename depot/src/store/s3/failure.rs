@@ -6,7 +6,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use super::StoreError;
 
@@ -89,12 +89,15 @@ where
     }
 }
 
-/// The SDK's errors print their cause only in this form.
-fn chain<E>(error: &SdkError<E, HttpResponse>) -> String
-where
-    E: Error + ProvideErrorMetadata + Send + Sync + 'static,
-{
-    DisplayErrorContext(error).to_string()
+/// The SDK's errors name a cause only when it is asked for.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 fn answered(

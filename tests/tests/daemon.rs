@@ -1,0 +1,17 @@
+//! `backupd` and `backupctl`, the programs: a real daemon with its control socket, real backups into depots on disk, a
+//! real MariaDB, and what happens when the daemon, a hook, a depot or the backup tool does not do what it should.
+
+#[path = "daemon/commands.rs"]
+mod commands;
+#[path = "daemon/database.rs"]
+mod database;
+#[path = "daemon/lab.rs"]
+mod lab;
+#[path = "daemon/lifecycle.rs"]
+mod lifecycle;
+#[path = "daemon/pages.rs"]
+mod pages;
+#[path = "daemon/runs.rs"]
+mod runs;
+#[path = "daemon/tool.rs"]
+mod tool;
