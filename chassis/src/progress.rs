@@ -114,8 +114,8 @@ impl Bar {
         let mut phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
         if *phase != snapshot.phase {
             phase.clone_from(&snapshot.phase);
-            self.bar.reset();
             self.bar.set_prefix(snapshot.phase.clone());
+            self.bar.reset();
         }
         if self.bar.length() != snapshot.bytes_expected {
             match snapshot.bytes_expected {

@@ -1,7 +1,8 @@
-//! Blocks: where files are cut, what a block is called, how it is compressed. See `docs/format.md`, section Blocks.
+//! Blocks: where files are cut, what a block is called, how it is compressed. See `docs/format.md`,
+//! section Blocks.
 //!
-//! The size of a block depends only on its offset, so that equal pages of a database meet in the next backup although the
-//! size of a file in a stream is not known when it begins.
+//! The size of a block depends only on its offset, so that equal pages of a database meet in the
+//! next backup although the size of a file in a stream is not known when it begins.
 
 use std::path::Path;
 
@@ -76,8 +77,8 @@ impl Cuts {
         Self(vec![(0, size)])
     }
 
-    /// Checks what was read from a manifest: begins at 0, ascends, sizes are powers of two within the limits, and each
-    /// size begins at a multiple of itself and of the one before.
+    /// Checks what was read from a manifest: begins at 0, ascends, sizes are powers of two within
+    /// the limits, and each size begins at a multiple of itself and of the one before.
     pub fn check(&self) -> Result<()> {
         ensure!(!self.0.is_empty() && self.0.len() <= CUTS_MAX, "manifest has no valid cuts");
         ensure!(self.0[0].0 == 0, "the first cut does not begin at 0");

@@ -1,11 +1,13 @@
-//! The block map of a job's last manifest, kept by the agent, which cannot read the manifest itself.
+//! The block map of a job's last manifest, kept by the agent, which cannot read the manifest
+//! itself.
 //!
-//! It only saves work: without it everything is read and stored again. So whatever looks wrong in it (version, other keys,
-//! checksum) is treated as absent. Read by piece, so that memory does not grow with the database: the index takes 16 bytes a file,
-//! an open file one segment of blocks.
+//! It only saves work: without it everything is read and stored again. So whatever looks wrong in
+//! it (version, other keys, checksum) is treated as absent. Read by piece, so that memory does not
+//! grow with the database: the index takes 16 bytes a file, an open file one segment of blocks.
 //!
-//! Layout, little endian: header, then records in the order of writing, then the index, the pack table and the trailer.
-//! A record is `crc32(body) u32, length u32, body`; the body of a file is its path, stamp, segments' places and last blocks.
+//! Layout, little endian: header, then records in the order of writing, then the index, the pack
+//! table and the trailer. A record is `crc32(body) u32, length u32, body`; the body of a file is
+//! its path, stamp, segments' places and last blocks.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -39,7 +41,8 @@ pub struct Stamp {
     pub inode: u64,
 }
 
-/// A block of the last manifest: its name and its place in a pack of that manifest; a block of zeros has no place.
+/// A block of the last manifest: its name and its place in a pack of that manifest; a block of
+/// zeros has no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OldBlock {
     pub name: [u8; 24],
@@ -111,7 +114,13 @@ impl CacheWriter {
     }
 
     /// Writes a file: its segments are full ones, `tail` what comes after them.
-    pub fn file(&mut self, path: &EntryPath, stamp: Stamp, segments: &[u64], tail: &[OldBlock]) -> Result<()> {
+    pub fn file(
+        &mut self,
+        path: &EntryPath,
+        stamp: Stamp,
+        segments: &[u64],
+        tail: &[OldBlock],
+    ) -> Result<()> {
         let mut body = Vec::with_capacity(128 + segments.len() * 8 + tail.len() * RECORD_BYTES);
         body.extend_from_slice(&(path.as_bytes().len() as u32).to_le_bytes());
         body.extend_from_slice(path.as_bytes());
@@ -129,7 +138,13 @@ impl CacheWriter {
     }
 
     /// Ends the cache and puts it in the place of the old one, durably.
-    pub fn finish(mut self, path: &Path, id: &SnapshotId, fingerprint: &Sha256, packs: &[PackLine]) -> Result<()> {
+    pub fn finish(
+        mut self,
+        path: &Path,
+        id: &SnapshotId,
+        fingerprint: &Sha256,
+        packs: &[PackLine],
+    ) -> Result<()> {
         let mut body = Vec::with_capacity(self.index.len() * 16);
         self.index.sort_unstable();
         for (hash, at) in std::mem::take(&mut self.index) {
@@ -150,11 +165,13 @@ impl CacheWriter {
         body.extend_from_slice(id.to_string().as_bytes());
         let trailer_at = self.record(&body)?;
         self.out.write_all(&trailer_at.to_le_bytes()).context("write cache")?;
-        let file = self.out.into_inner().map_err(|error| error.into_error()).context("write cache")?;
+        let file =
+            self.out.into_inner().map_err(|error| error.into_error()).context("write cache")?;
         file.replace(path).context("replace cache")
     }
 
-    /// Index and pack table may be larger than a record's limit: they are a record of records' lengths.
+    /// Index and pack table may be larger than a record's limit: they are a record of records'
+    /// lengths.
     fn large_record(&mut self, body: &[u8]) -> Result<u64> {
         let at = self.at;
         for piece in body.chunks(RECORD_BYTES_MAX / 2) {

@@ -1,5 +1,5 @@
-//! Encryption to public keys, by the `age` crate. Writers hold recipients only; identities are read where something is
-//! restored or proven, never on an agent.
+//! Encryption to public keys, by the `age` crate. Writers hold recipients only; identities are read
+//! where something is restored or proven, never on an agent.
 
 use std::io::{BufRead, Read, Write};
 use std::path::{Path, PathBuf};
@@ -34,7 +34,10 @@ fn parse_public(text: &str) -> Result<PublicKey, Failure> {
     let failure = |message: String, hint: &str| Failure::new(Exit::Usage, message).hint(hint);
     if text.starts_with("age1") {
         return text.parse().map(PublicKey::X25519).map_err(|what: &str| {
-            failure(format!("recipient `{text}` is not valid: {what}"), "check it for typing errors")
+            failure(
+                format!("recipient `{text}` is not valid: {what}"),
+                "check it for typing errors",
+            )
         });
     }
     if text.starts_with("ssh-ed25519 ") {
@@ -43,7 +46,8 @@ fn parse_public(text: &str) -> Result<PublicKey, Failure> {
         });
     }
     if text.starts_with("AGE-SECRET-KEY") || text.contains("PRIVATE KEY") {
-        let hint = "keep the secret key off this host and give its public key: `backupctl keys show`";
+        let hint =
+            "keep the secret key off this host and give its public key: `backupctl keys show`";
         return Err(failure("a recipient is a secret key".into(), hint));
     }
     Err(failure(
@@ -150,7 +154,10 @@ impl Identities {
             })?;
             keys.append(&mut parse_secrets(&text, path)?);
         }
-        ensure!(!keys.is_empty(), Failure::new(Exit::Usage, "there is no identity in the files given"));
+        ensure!(
+            !keys.is_empty(),
+            Failure::new(Exit::Usage, "there is no identity in the files given")
+        );
         Ok(Self { keys })
     }
 

@@ -1,4 +1,5 @@
-//! An opened depot: a store whose format was checked, with the rules for torn objects and for trying again.
+//! An opened depot: a store whose format was checked, with the rules for torn objects and for
+//! trying again.
 //!
 //! Nothing here renames, changes or deletes an object.
 
@@ -58,7 +59,8 @@ pub struct Depot {
     backoff: Backoff,
 }
 
-/// How an object is tried again: within about three minutes, so that a restart of the depot's host does not end a long run.
+/// How an object is tried again: within about three minutes, so that a restart of the depot's host
+/// does not end a long run.
 fn standard_backoff() -> Backoff {
     Backoff {
         attempts_max: 8,
@@ -86,7 +88,8 @@ pub fn is_outage(error: &anyhow::Error) -> bool {
     })
 }
 
-/// A store's error with its advice, as this suite prints errors. It stays in the chain for callers that branch on it.
+/// A store's error with its advice, as this suite prints errors. It stays in the chain for callers
+/// that branch on it.
 pub fn explain(error: StoreError) -> anyhow::Error {
     let message = match &error {
         StoreError::Unreachable { .. } => "the depot is out of reach",
@@ -141,8 +144,8 @@ impl Depot {
         Ok(Self { name: name.to_owned(), id, store, stop, backoff })
     }
 
-    /// Makes the folders and the description of a new depot; completes one that was begun. Run by the keeper, or by
-    /// whoever owns the place.
+    /// Makes the folders and the description of a new depot; completes one that was begun. Run by
+    /// the keeper, or by whoever owns the place.
     pub fn init(name: &str, config: &StoreConfig) -> Result<Self> {
         let store = Store::open(config).map_err(explain).context("open store")?;
         Self::init_store(name, store).with_context(|| format!("make depot `{name}`"))
@@ -186,24 +189,27 @@ impl Depot {
         retry(&self.backoff, &self.stop, StoreError::is_permanent, attempt)
     }
 
-    /// Puts an object of known content, durably. One that is there already with the same content is done; one that was
-    /// torn is put again as the next candidate.
+    /// Puts an object of known content, durably. One that is there already with the same content is
+    /// done; one that was torn is put again as the next candidate.
     pub fn put(&self, object: &str, body: Body<'_>, size: u64, sha: Sha256) -> Result<()> {
         let mut number = 0;
         loop {
             let name = candidate(object, number);
-            // A cut connection may leave a part of the object behind, or all of it without our knowing: then the
-            // next attempt finds that it exists.
+            // A cut connection may leave a part of the object behind, or all of it without our
+            // knowing: then the next attempt finds that it exists.
             match self.again(|| self.store.create(&name, body)) {
                 Ok(()) => return Ok(()),
                 Err(StoreError::Exists { .. }) if self.is_whole(&name, size, sha)? => return Ok(()),
                 Err(StoreError::Exists { .. }) if number + 1 < CANDIDATES_MAX => number += 1,
-                Err(error) => return Err(explain(error)).with_context(|| format!("put `{object}`")),
+                Err(error) => {
+                    return Err(explain(error)).with_context(|| format!("put `{object}`"));
+                }
             }
         }
     }
 
-    /// Puts an object under the first free name, although one with the same content may be there: that one is condemned.
+    /// Puts an object under the first free name, although one with the same content may be there:
+    /// that one is condemned.
     pub fn put_anew(&self, object: &str, body: Body<'_>) -> Result<()> {
         for number in 1..CANDIDATES_MAX {
             match self.again(|| self.store.create(&candidate(object, number), body)) {
@@ -243,12 +249,15 @@ impl Depot {
         self.checksum(name, info.size)
     }
 
-    /// The stored name of the candidate of `object` that has the expected size, and checksum if one is given.
+    /// The stored name of the candidate of `object` that has the expected size, and checksum if one
+    /// is given.
     pub fn find(&self, object: &str, size: Option<u64>, sha: Option<Sha256>) -> Result<ObjectInfo> {
         let mut seen = Vec::new();
         for number in 0..CANDIDATES_MAX {
             let name = candidate(object, number);
-            let Some(info) = self.again(|| self.store.stat(&name)).map_err(explain)? else { continue };
+            let Some(info) = self.again(|| self.store.stat(&name)).map_err(explain)? else {
+                continue;
+            };
             let fits = size.is_none_or(|size| size == info.size)
                 && match sha {
                     Some(sha) => self.checksum(&name, info.size)? == sha,
@@ -276,7 +285,9 @@ impl Depot {
             let bytes = match self.again(|| self.store.read(&name)) {
                 Ok(bytes) => bytes,
                 Err(StoreError::Missing { .. }) => continue,
-                Err(error) => return Err(explain(error)).with_context(|| format!("get `{object}`")),
+                Err(error) => {
+                    return Err(explain(error)).with_context(|| format!("get `{object}`"));
+                }
             };
             let problem = match (size, sha) {
                 (Some(size), _) if size != bytes.len() as u64 => {
@@ -308,7 +319,8 @@ impl Depot {
         listed.with_context(|| format!("list `{folder}` of depot `{}`", self.name))
     }
 
-    /// All packs that are there and that the keeper has not condemned, with the sizes of their candidates.
+    /// All packs that are there and that the keeper has not condemned, with the sizes of their
+    /// candidates.
     pub fn pack_sizes(&self) -> Result<HashMap<PackId, Vec<u64>>> {
         // First what is condemned: what the keeper deletes from now on is excluded already.
         let condemned = self.condemned()?;
@@ -351,12 +363,14 @@ impl Depot {
         Ok(text.lines().filter_map(|line| line.parse::<PackId>().ok()).collect())
     }
 
-    /// A plain text object, with anything that is not UTF-8 replaced; `None` if it is gone. Refused above [`TEXT_BYTES_MAX`].
+    /// A plain text object, with anything that is not UTF-8 replaced; `None` if it is gone. Refused
+    /// above [`TEXT_BYTES_MAX`].
     pub(crate) fn read_text(&self, info: &ObjectInfo) -> Result<Option<String>> {
         ensure!(
             info.size <= TEXT_BYTES_MAX,
-            Failure::new(Exit::Failed, format!("`{}` has {} bytes", info.name, info.size))
-                .hint("no list is so long: look at who wrote it, and delete it on the depot's host")
+            Failure::new(Exit::Failed, format!("`{}` has {} bytes", info.name, info.size)).hint(
+                "no list is so long: look at who wrote it, and delete it on the depot's host"
+            )
         );
         let mut bytes = Vec::new();
         match self.open_object(&info.name, info.size).read_to_end(&mut bytes) {
@@ -366,13 +380,15 @@ impl Depot {
         }
     }
 
-    /// What is in the folder of snapshots, by id: manifests and needs lists with all their candidates.
+    /// What is in the folder of snapshots, by id: manifests and needs lists with all their
+    /// candidates.
     pub(crate) fn list_snapshots(&self) -> Result<BTreeMap<SnapshotId, SnapshotObjects>> {
         let mut found: BTreeMap<SnapshotId, SnapshotObjects> = BTreeMap::new();
         for info in self.list("snapshot")? {
             let (name, _) = split_candidate(&info.name);
             let name = name.strip_prefix("snapshot/").unwrap_or_default();
-            let (text, is_manifest) = match (name.strip_suffix(".age"), name.strip_suffix(".needs")) {
+            let (text, is_manifest) = match (name.strip_suffix(".age"), name.strip_suffix(".needs"))
+            {
                 (Some(text), _) => (text, true),
                 (_, Some(text)) => (text, false),
                 _ => continue,
@@ -384,8 +400,8 @@ impl Depot {
         Ok(found)
     }
 
-    /// The snapshots that have a manifest, in the order of their ids. Whether it is whole, only its needs list can tell: see
-    /// [`Self::needs`].
+    /// The snapshots that have a manifest, in the order of their ids. Whether it is whole, only its
+    /// needs list can tell: see [`Self::needs`].
     pub fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
         let mut snapshots = Vec::new();
         for (id, objects) in self.list_snapshots()? {
@@ -398,7 +414,8 @@ impl Depot {
         Ok(snapshots)
     }
 
-    /// The needs list of a committed snapshot: the first candidate that is whole and whose manifest is there in its size.
+    /// The needs list of a committed snapshot: the first candidate that is whole and whose manifest
+    /// is there in its size.
     pub fn needs(&self, id: &SnapshotId) -> Result<Needs> {
         let mut problem = None;
         for number in 0..CANDIDATES_MAX {
@@ -435,7 +452,8 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(inner, Some(StoreError::Missing { .. }))
 }
 
-/// Writes the description of a new depot, and proves with it that the store refuses to write over what is there.
+/// Writes the description of a new depot, and proves with it that the store refuses to write over
+/// what is there.
 fn describe(store: &Store) -> Result<()> {
     let id = hex::encode(rand::random::<[u8; 16]>());
     let created = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
@@ -485,7 +503,8 @@ pub struct ObjectReader<'d> {
 }
 
 impl ObjectReader<'_> {
-    /// How many bytes the next request fetches, to be set before a seek to a place whose length is known.
+    /// How many bytes the next request fetches, to be set before a seek to a place whose length is
+    /// known.
     pub fn ahead(&self) -> Arc<AtomicU64> {
         self.ahead.clone()
     }

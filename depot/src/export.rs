@@ -1,7 +1,7 @@
 //! A snapshot as a tar stream, for people who have tar and nothing else.
 //!
-//! Times to the second are in the header, with fractions and extended attributes in PAX records. Holes are written as zeros. A few
-//! decrypted packs are held, since neighbouring files share them.
+//! Times to the second are in the header, with fractions and extended attributes in PAX records.
+//! Holes are written as zeros. A few decrypted packs are held, since neighbouring files share them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
@@ -45,7 +45,9 @@ pub fn tar<W: Write>(
     let mut entries = 0;
     while let Some(line) = reader.next_line()? {
         match line {
-            Line::Blocks { file, mut blocks } => earlier.entry(file).or_default().append(&mut blocks),
+            Line::Blocks { file, mut blocks } => {
+                earlier.entry(file).or_default().append(&mut blocks)
+            }
             Line::Entry(entry) => {
                 let mut refs = entry.file.and_then(|n| earlier.remove(&n)).unwrap_or_default();
                 refs.extend(&entry.blocks);
@@ -54,7 +56,9 @@ pub fn tar<W: Write>(
                 progress.add_bytes(entry.size);
                 entries += 1;
             }
-            Line::Head(_) | Line::Pack(_) | Line::End(_) => bail!("manifest has a line out of order"),
+            Line::Head(_) | Line::Pack(_) | Line::End(_) => {
+                bail!("manifest has a line out of order")
+            }
         }
     }
     Ok((archive.into_inner().context("end archive")?, entries))
@@ -77,7 +81,8 @@ fn add_entry<W: Write>(
     fill_header(&mut header, attributes)?;
     add_pax(archive, attributes)?;
     let path = entry.path.as_path();
-    let target = || Path::new(std::ffi::OsStr::from_bytes(entry.target.as_deref().unwrap_or_default()));
+    let target =
+        || Path::new(std::ffi::OsStr::from_bytes(entry.target.as_deref().unwrap_or_default()));
     match entry.kind {
         EntryKind::Dir => {
             header.set_entry_type(::tar::EntryType::Directory);

@@ -1,7 +1,8 @@
-//! What is stored and where: names, blocks, packs, encryption, manifests, the catalog, retention and the stores.
+//! What is stored and where: names, blocks, packs, encryption, manifests, the catalog, retention
+//! and the stores.
 //!
-//! The format is described in `docs/format.md`; this crate is its only implementation in Rust. The core is
-//! synchronous: callers run it in `spawn_blocking`.
+//! The format is described in `docs/format.md`; this crate is its only implementation in Rust. The
+//! core is synchronous: callers run it in `spawn_blocking`.
 
 pub mod block;
 mod cache;

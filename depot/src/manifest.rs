@@ -1,7 +1,7 @@
 //! The list of one backup's files and of the blocks that they are made of, as JSON lines.
 //!
-//! Read and written as a stream; see `docs/format.md`, section Manifest. What is read is hostile: lengths, paths and
-//! numbers are checked here, once, so that nothing after this module has to.
+//! Read and written as a stream; see `docs/format.md`, section Manifest. What is read is hostile:
+//! lengths, paths and numbers are checked here, once, so that nothing after this module has to.
 
 use std::collections::BTreeMap;
 
@@ -136,7 +136,8 @@ pub enum EntryKind {
     Hardlink,
 }
 
-/// A path relative to the root, of bytes; never absolute, without `..`, without NUL. The root itself is `.`.
+/// A path relative to the root, of bytes; never absolute, without `..`, without NUL. The root
+/// itself is `.`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryPath(Vec<u8>);
 

@@ -1,5 +1,5 @@
-//! Names of what is stored: jobs, hosts, snapshots, packs and their objects. Parsed at the edge, never built from bare
-//! strings elsewhere. See `docs/format.md`, section Objects.
+//! Names of what is stored: jobs, hosts, snapshots, packs and their objects. Parsed at the edge,
+//! never built from bare strings elsewhere. See `docs/format.md`, section Objects.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +19,8 @@ pub struct NameError {
     rule: &'static str,
 }
 
-/// The name of a job or a host: 1 to 64 of `[a-z0-9._-]`, beginning with a letter or digit, without `--`.
+/// The name of a job or a host: 1 to 64 of `[a-z0-9._-]`, beginning with a letter or digit, without
+/// `--`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Label(String);
@@ -124,11 +125,8 @@ impl FromStr for SnapshotId {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let error = |rule| NameError {
-            text: text.chars().take(200).collect(),
-            kind: "snapshot id",
-            rule,
-        };
+        let error =
+            |rule| NameError { text: text.chars().take(200).collect(), kind: "snapshot id", rule };
         let mut parts = text.splitn(3, "--");
         let (Some(job), Some(time), Some(host)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(error("it looks like `job--20261123T021500Z--host`"));
@@ -262,7 +260,8 @@ mod tests {
         let id: SnapshotId = text.parse().expect("valid");
         assert_eq!(id.to_string(), text);
         assert_eq!(id.manifest_object(), "snapshot/site-x--20261123T021500Z--web1.age");
-        for bad in ["site", "site--x--web1", "site--20261323T021500Z--web1", "--20261123T021500Z--"] {
+        for bad in ["site", "site--x--web1", "site--20261323T021500Z--web1", "--20261123T021500Z--"]
+        {
             assert!(bad.parse::<SnapshotId>().is_err(), "{bad}");
         }
     }

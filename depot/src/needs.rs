@@ -1,6 +1,7 @@
 //! The plain list of what a snapshot is made of: enough to verify and collect without any key.
 //!
-//! It is not authenticated. What is restored is checked against the manifest; this list only says what must be there.
+//! It is not authenticated. What is restored is checked against the manifest; this list only says
+//! what must be there.
 
 use std::fmt::Write as _;
 
@@ -84,7 +85,9 @@ impl Needs {
                 ["kind", word] => needs.kind = value_of(&KINDS, word)?,
                 ["state", word] => needs.state = value_of(&STATES, word)?,
                 ["parent", id] => needs.parent = Some(id.parse()?),
-                ["bytes", bytes, stored] => (needs.bytes, needs.stored) = (number(bytes)?, number(stored)?),
+                ["bytes", bytes, stored] => {
+                    (needs.bytes, needs.stored) = (number(bytes)?, number(stored)?)
+                }
                 ["manifest", sum, size] => {
                     needs.manifest = (sum.parse()?, number(size)?);
                     seen_manifest = true;
@@ -93,7 +96,10 @@ impl Needs {
                     needs.packs.push(PackLine { pack: pack.parse()?, size: number(size)? });
                 }
                 ["end", count] => {
-                    ensure!(number(count)? == needs.packs.len() as u64, "needs list has lost lines");
+                    ensure!(
+                        number(count)? == needs.packs.len() as u64,
+                        "needs list has lost lines"
+                    );
                     ensure!(seen_manifest, "needs list names no manifest");
                     return Ok(needs);
                 }

@@ -1,4 +1,5 @@
-//! Reading a snapshot back: its manifest as a stream, packs whole or in part, blocks checked against their names.
+//! Reading a snapshot back: its manifest as a stream, packs whole or in part, blocks checked
+//! against their names.
 
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::sync::atomic::Ordering;
@@ -47,8 +48,13 @@ impl<'d> SnapshotReader<'d> {
             Ok(needs) => {
                 let (sum, size) = needs.manifest;
                 let found = depot.find(&object, Some(size), None)?;
-                // Mostly there is one candidate; of several, one may have the size but not the content.
-                if found.name == object { found } else { depot.find(&object, Some(size), Some(sum))? }
+                // Mostly there is one candidate; of several, one may have the size but not the
+                // content.
+                if found.name == object {
+                    found
+                } else {
+                    depot.find(&object, Some(size), Some(sum))?
+                }
             }
             // Without its needs list a manifest can still be read: it is authenticated by itself.
             Err(error) if is_outage(&error) => return Err(error),
@@ -133,7 +139,8 @@ impl<'d> SnapshotReader<'d> {
 
 /// Fetches a whole pack and decrypts its payload.
 ///
-/// The checksum is only looked at if that fails, to find a better candidate: decrypting proves the content.
+/// The checksum is only looked at if that fails, to find a better candidate: decrypting proves the
+/// content.
 pub fn open_pack(depot: &Depot, pack: &PackLine, identities: &Identities) -> Result<Vec<u8>> {
     let object = pack.pack.pack_object();
     let open = |sum| {
@@ -146,7 +153,8 @@ pub fn open_pack(depot: &Depot, pack: &PackLine, identities: &Identities) -> Res
     }
 }
 
-/// Fetches and decrypts parts of a pack's payload, given as offset and length; parts that are near one another in one request.
+/// Fetches and decrypts parts of a pack's payload, given as offset and length; parts that are near
+/// one another in one request.
 pub fn open_pack_ranges(
     depot: &Depot,
     pack: &PackLine,

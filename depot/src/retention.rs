@@ -1,7 +1,9 @@
-//! What may go and what stays, and why: pure decisions over a survey of a depot. Only the keeper acts on them.
+//! What may go and what stays, and why: pure decisions over a survey of a depot. Only the keeper
+//! acts on them.
 //!
-//! Time here is when the store saw an object arrive, never what an agent says: a node that lies about its clock can neither push good
-//! backups out nor keep bad ones in. The last good backup of a job and host always stays, and so does whatever something kept builds on.
+//! Time here is when the store saw an object arrive, never what an agent says: a node that lies
+//! about its clock can neither push good backups out nor keep bad ones in. The last good backup of
+//! a job and host always stays, and so does whatever something kept builds on.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -27,7 +29,8 @@ const RUN_MAX: Duration = Duration::from_secs(48 * 3600);
 /// After so long without a backup, a prune wants to be told.
 const SILENCE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// What to keep of a job on one host. A snapshot stays if any rule wants it; without any rule everything stays.
+/// What to keep of a job on one host. A snapshot stays if any rule wants it; without any rule
+/// everything stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Policy {
@@ -166,25 +169,26 @@ pub fn plan(
     plan
 }
 
-/// Refuses to decide by a clock that cannot be right, or after so long a silence that rules by age would empty the history.
+/// Refuses to decide by a clock that cannot be right, or after so long a silence that rules by age
+/// would empty the history.
 pub fn check_clock(survey: &Survey, now: DateTime<Utc>) -> Result<(), Failure> {
     let Some(newest) = survey.snapshots.iter().map(|kept| kept.arrived).max() else {
         return Ok(());
     };
     let silence = now.signed_duration_since(newest);
-    if silence.num_seconds() >= -3600 && silence < chrono::Duration::from_std(SILENCE_MAX).unwrap_or_default() {
+    if silence.num_seconds() >= -3600
+        && silence < chrono::Duration::from_std(SILENCE_MAX).unwrap_or_default()
+    {
         return Ok(());
     }
-    let message = format!("the newest backup arrived at {newest}, and this host's clock says {now}");
-    Err(Failure::new(Exit::Failed, message)
-        .hint("set the clock, or find out why no backup arrives; `--accept-clock` prunes all the same"))
+    let message =
+        format!("the newest backup arrived at {newest}, and this host's clock says {now}");
+    Err(Failure::new(Exit::Failed, message).hint(
+        "set the clock, or find out why no backup arrives; `--accept-clock` prunes all the same",
+    ))
 }
 
-fn judge(
-    survey: &Survey,
-    policies: &BTreeMap<String, Policy>,
-    now: DateTime<Utc>,
-) -> Vec<Verdict> {
+fn judge(survey: &Survey, policies: &BTreeMap<String, Policy>, now: DateTime<Utc>) -> Vec<Verdict> {
     let sound = sound(survey);
     let mut groups: BTreeMap<(&str, &str), Vec<&Kept>> = BTreeMap::new();
     for kept in &survey.snapshots {
@@ -214,8 +218,8 @@ fn judge(
         .collect()
 }
 
-/// The snapshots that could be restored as far as can be told without a key: complete, all packs there in their size, and the same
-/// of all that they build on.
+/// The snapshots that could be restored as far as can be told without a key: complete, all packs
+/// there in their size, and the same of all that they build on.
 fn sound(survey: &Survey) -> HashSet<&SnapshotId> {
     let packs: HashSet<(PackId, u64)> = survey.packs.iter().map(|p| (p.pack, p.size)).collect();
     let mut sound: HashSet<&SnapshotId> = HashSet::new();

@@ -1,12 +1,13 @@
 //! The one seam to the outside: a place that holds objects by name.
 //!
-//! The only primitive for writing is *create, fail if it exists*. Nothing is ever renamed, and only the keeper
-//! deletes. All calls block; each has its own deadline. A name is a relative path of `[A-Za-z0-9._-]` segments.
-//! Retrying and torn objects are the caller's business (`Depot`), not the stores'.
+//! The only primitive for writing is *create, fail if it exists*. Nothing is ever renamed, and only
+//! the keeper deletes. All calls block; each has its own deadline. A name is a relative path of
+//! `[A-Za-z0-9._-]` segments. Retrying and torn objects are the caller's business (`Depot`), not
+//! the stores'.
 //!
-//! After [`StoreError::Unreachable`] from `create` nobody knows what is under the name: nothing, a part (SFTP writes
-//! in place) or all of it. A name is never taken back, so the caller looks, and puts the object again as `<name>.1`
-//! if it is torn.
+//! After [`StoreError::Unreachable`] from `create` nobody knows what is under the name: nothing, a
+//! part (SFTP writes in place) or all of it. A name is never taken back, so the caller looks, and
+//! puts the object again as `<name>.1` if it is torn.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -35,7 +36,8 @@ pub const OBJECT_BYTES_MAX: u64 = 64 << 20;
 /// No folder may hold more objects: a listing is held in memory.
 pub const LISTING_OBJECTS_MAX: usize = 4 << 20;
 
-/// Where a depot is. One of the tables `[depots.NAME.directory]`, `[depots.NAME.sftp]`, `[depots.NAME.s3]`.
+/// Where a depot is. One of the tables `[depots.NAME.directory]`, `[depots.NAME.sftp]`,
+/// `[depots.NAME.s3]`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct StoreConfig {
@@ -69,7 +71,8 @@ pub enum Body<'a> {
     File(&'a Path),
 }
 
-/// A place that holds objects. Cheap to share behind an `Arc`; every method may be called from several threads.
+/// A place that holds objects. Cheap to share behind an `Arc`; every method may be called from
+/// several threads.
 #[derive(Debug)]
 pub enum Store {
     /// A directory.
@@ -87,8 +90,8 @@ pub enum Store {
 impl Store {
     /// Makes a store from its configuration; exactly one kind must be given.
     ///
-    /// Files that the configuration names (keys, passwords) are read now. Connections are made by the first call
-    /// that needs one, so a wrong password or a missing bucket is that call's error.
+    /// Files that the configuration names (keys, passwords) are read now. Connections are made by
+    /// the first call that needs one, so a wrong password or a missing bucket is that call's error.
     pub fn open(config: &StoreConfig) -> Result<Self, StoreError> {
         let limit = UploadLimit::new(config.upload_limit)?;
         match (&config.directory, &config.sftp, &config.s3) {
@@ -104,11 +107,12 @@ impl Store {
         }
     }
 
-    /// Creates an object, or fails with [`StoreError::Exists`] if the name is taken, whatever is under it. Of several
-    /// creators at once exactly one succeeds.
+    /// Creates an object, or fails with [`StoreError::Exists`] if the name is taken, whatever is
+    /// under it. Of several creators at once exactly one succeeds.
     ///
-    /// On success the object is durable, as far as the store can promise it. Nothing is ever overwritten. The
-    /// folder of the name must exist (see [`make_folder`](Self::make_folder)); [`StoreError::Missing`] otherwise.
+    /// On success the object is durable, as far as the store can promise it. Nothing is ever
+    /// overwritten. The folder of the name must exist (see [`make_folder`](Self::make_folder));
+    /// [`StoreError::Missing`] otherwise.
     pub fn create(&self, name: &str, body: Body<'_>) -> Result<(), StoreError> {
         check_name(name)?;
         match self {
@@ -120,7 +124,8 @@ impl Store {
         }
     }
 
-    /// Reads a whole object, at most [`OBJECT_BYTES_MAX`] bytes; a larger one is refused before it is read.
+    /// Reads a whole object, at most [`OBJECT_BYTES_MAX`] bytes; a larger one is refused before it
+    /// is read.
     pub fn read(&self, name: &str) -> Result<Vec<u8>, StoreError> {
         check_name(name)?;
         match self {
@@ -132,8 +137,8 @@ impl Store {
         }
     }
 
-    /// Reads `length` bytes from `offset`: fewer at the end of the object, none past it. `length` may be at most
-    /// [`OBJECT_BYTES_MAX`]; the object may be larger.
+    /// Reads `length` bytes from `offset`: fewer at the end of the object, none past it. `length`
+    /// may be at most [`OBJECT_BYTES_MAX`]; the object may be larger.
     pub fn read_range(
         &self,
         name: &str,
@@ -163,11 +168,11 @@ impl Store {
         }
     }
 
-    /// The objects directly in a folder (`""` is the depot itself), sorted by name. Anything that no `create` could
-    /// have made is left out: hidden and temporary files, links, odd names.
+    /// The objects directly in a folder (`""` is the depot itself), sorted by name. Anything that
+    /// no `create` could have made is left out: hidden and temporary files, links, odd names.
     ///
-    /// A folder that does not exist is [`StoreError::Missing`], or empty on stores without folders. At most
-    /// [`LISTING_OBJECTS_MAX`] objects.
+    /// A folder that does not exist is [`StoreError::Missing`], or empty on stores without folders.
+    /// At most [`LISTING_OBJECTS_MAX`] objects.
     pub fn list(&self, folder: &str) -> Result<Vec<ObjectInfo>, StoreError> {
         check_folder(folder)?;
         let mut objects = match self {
@@ -181,8 +186,8 @@ impl Store {
         Ok(objects)
     }
 
-    /// Deletes an object: the keeper's only. [`StoreError::Missing`] if there is none, except on S3, where two
-    /// deletions at once may both succeed.
+    /// Deletes an object: the keeper's only. [`StoreError::Missing`] if there is none, except on
+    /// S3, where two deletions at once may both succeed.
     pub fn delete(&self, name: &str) -> Result<(), StoreError> {
         check_name(name)?;
         match self {
@@ -194,8 +199,9 @@ impl Store {
         }
     }
 
-    /// Makes a folder and those above it, down from the depot itself (`""`), whose parent must exist. Nothing happens
-    /// if it exists, nor on stores without folders. Used by `depot init` only: agents need no right to do it.
+    /// Makes a folder and those above it, down from the depot itself (`""`), whose parent must
+    /// exist. Nothing happens if it exists, nor on stores without folders. Used by `depot init`
+    /// only: agents need no right to do it.
     pub fn make_folder(&self, folder: &str) -> Result<(), StoreError> {
         check_folder(folder)?;
         match self {
@@ -206,7 +212,8 @@ impl Store {
         }
     }
 
-    /// Bytes free for this account; `None` where the store does not say: S3, memory, and SFTP without `depot.toml`.
+    /// Bytes free for this account; `None` where the store does not say: S3, memory, and SFTP
+    /// without `depot.toml`.
     pub fn free_bytes(&self) -> Result<Option<u64>, StoreError> {
         match self {
             Self::Directory(store) => store.free_bytes().map(Some),
@@ -216,8 +223,9 @@ impl Store {
         }
     }
 
-    /// Removes what crashed writers left in a folder of a directory store; returns how many files. The other stores
-    /// leave nothing that is not a torn object (S3: give the bucket a rule that aborts incomplete uploads).
+    /// Removes what crashed writers left in a folder of a directory store; returns how many files.
+    /// The other stores leave nothing that is not a torn object (S3: give the bucket a rule that
+    /// aborts incomplete uploads).
     pub fn remove_leftovers(&self, folder: &str) -> Result<usize, StoreError> {
         check_folder(folder)?;
         match self {

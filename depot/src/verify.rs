@@ -1,6 +1,8 @@
-//! Proving that what a snapshot needs is there: without any key by checksums, with an identity block by block.
+//! Proving that what a snapshot needs is there: without any key by checksums, with an identity
+//! block by block.
 //!
-//! Nothing is written. What is damaged is named, with the snapshots or files that it hurts, and the rest is still looked at.
+//! Nothing is written. What is damaged is named, with the snapshots or files that it hurts, and the
+//! rest is still looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -59,7 +61,8 @@ pub struct Verified {
 /// How many files a finding names.
 const HURTS_MAX: usize = 100;
 
-/// Looks at the snapshots given and at all that they build on, without any key. Packs that several need are read once.
+/// Looks at the snapshots given and at all that they build on, without any key. Packs that several
+/// need are read once.
 ///
 /// Fails if the depot is out of reach: that says nothing about what is in it.
 pub fn verify(
@@ -133,9 +136,7 @@ fn verify_packs(
         match found {
             Ok(()) => Ok(None),
             Err(error) if is_outage(&error) => Err(error),
-            Err(error) => {
-                Ok(Some(Finding { object, what: format!("{error:#}"), hurts: hurts() }))
-            }
+            Err(error) => Ok(Some(Finding { object, what: format!("{error:#}"), hurts: hurts() })),
         }
     };
     let findings = in_parallel(&packs, stop, check)?;
@@ -236,13 +237,15 @@ pub fn verify_deep(
     })
 }
 
-/// The keeper goes by the needs list: one that names less than the manifest would let it take what is needed.
-fn compare_with_needs(depot: &Depot, id: &SnapshotId, reader: &SnapshotReader<'_>) -> Option<Finding> {
-    let finding = |what: String| Finding {
-        object: id.needs_object(),
-        what,
-        hurts: vec![id.to_string()],
-    };
+/// The keeper goes by the needs list: one that names less than the manifest would let it take what
+/// is needed.
+fn compare_with_needs(
+    depot: &Depot,
+    id: &SnapshotId,
+    reader: &SnapshotReader<'_>,
+) -> Option<Finding> {
+    let finding =
+        |what: String| Finding { object: id.needs_object(), what, hurts: vec![id.to_string()] };
     let needs = match depot.needs(id) {
         Ok(needs) => needs,
         Err(error) => return Some(finding(format!("{error:#}"))),
@@ -261,12 +264,16 @@ fn read_wanted(reader: &mut SnapshotReader<'_>, id: &SnapshotId) -> Result<Conte
     let mut earlier: BTreeMap<u64, Vec<BlockRef>> = BTreeMap::new();
     while let Some(line) = reader.next_line()? {
         match line {
-            Line::Blocks { file, mut blocks } => earlier.entry(file).or_default().append(&mut blocks),
+            Line::Blocks { file, mut blocks } => {
+                earlier.entry(file).or_default().append(&mut blocks)
+            }
             Line::Entry(entry) => {
                 let mut refs = entry.file.and_then(|n| earlier.remove(&n)).unwrap_or_default();
                 refs.extend(&entry.blocks);
                 let path = entry.path.lossy().into_owned();
-                if let Err(error) = add_wanted(reader, &entry, &refs, paths.len() as u32, &mut wanted) {
+                if let Err(error) =
+                    add_wanted(reader, &entry, &refs, paths.len() as u32, &mut wanted)
+                {
                     let (object, what) = (id.manifest_object(), format!("{error:#}"));
                     findings.push(Finding { object, what, hurts: vec![path.clone()] });
                 }

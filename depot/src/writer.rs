@@ -1,13 +1,17 @@
-//! Writing one snapshot: files become blocks, blocks become packs, packs go to all depots, the manifest is the commit.
+//! Writing one snapshot: files become blocks, blocks become packs, packs go to all depots, the
+//! manifest is the commit.
 //!
-//! The caller feeds files from one thread. Behind it: workers name and compress blocks; the collector puts results back in order,
-//! fills packs and writes the manifest's body to a spool file; sealers encrypt packs; shippers put them into the depots.
+//! The caller feeds files from one thread. Behind it: workers name and compress blocks; the
+//! collector puts results back in order, fills packs and writes the manifest's body to a spool
+//! file; sealers encrypt packs; shippers put them into the depots.
 //! ```text
-//! feed -> workers -> collector -> sealers -> shippers (some for each depot)          finish: needs, manifest
+//! feed -> workers -> collector -> sealers -> shippers (some for each depot)          finish:
+//! needs, manifest
 //! ```
-//! Every stage is bounded: a fixed set of batches goes round between feed and collector, and a fixed number of sealed packs is alive.
-//! So memory is that of the packs in flight, whatever the size of the database. A depot that fails for good is left out from then
-//! on; when all have failed, the run has. Dropping the writer without [`SnapshotWriter::finish`] commits nothing.
+//! Every stage is bounded: a fixed set of batches goes round between feed and collector, and a
+//! fixed number of sealed packs is alive. So memory is that of the packs in flight, whatever the
+//! size of the database. A depot that fails for good is left out from then on; when all have
+//! failed, the run has. Dropping the writer without [`SnapshotWriter::finish`] commits nothing.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -208,8 +212,8 @@ impl SnapshotWriter {
         self.send_full_batch()
     }
 
-    /// Adds a file that has not changed, without reading it. Says false if a block of it is not in any depot any more: then it
-    /// must be read.
+    /// Adds a file that has not changed, without reading it. Says false if a block of it is not in
+    /// any depot any more: then it must be read.
     pub fn keep(&mut self, entry: Entry, stamp: Stamp, mut previous: Previous) -> Result<bool> {
         let Some(cache) = &self.cache else { return Ok(false) };
         if entry.kind != EntryKind::File || entry.size != previous.stamp.size {
@@ -330,7 +334,8 @@ impl SnapshotWriter {
         self.send_full_batch()
     }
 
-    /// Notes a file that is not as it was: the snapshot becomes partial. The first ten thousand are named.
+    /// Notes a file that is not as it was: the snapshot becomes partial. The first ten thousand are
+    /// named.
     pub fn problem(&mut self, problem: Problem) {
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(problem);
@@ -388,7 +393,10 @@ impl SnapshotWriter {
 
 fn check_options(options: &WriterOptions, depots: &[Arc<Depot>]) -> Result<()> {
     options.tuning.cuts.check()?;
-    ensure!(options.tuning.pack_bytes <= PACK_BYTES_MAX, "packs are at most {PACK_BYTES_MAX} bytes");
+    ensure!(
+        options.tuning.pack_bytes <= PACK_BYTES_MAX,
+        "packs are at most {PACK_BYTES_MAX} bytes"
+    );
     for (number, depot) in depots.iter().enumerate() {
         let twin = depots[..number].iter().find(|other| other.id() == depot.id());
         if let Some(twin) = twin {
@@ -401,7 +409,8 @@ fn check_options(options: &WriterOptions, depots: &[Arc<Depot>]) -> Result<()> {
     Ok(())
 }
 
-/// What a cache depends on: with another key, other recipients or other cuts, nothing may be referred to.
+/// What a cache depends on: with another key, other recipients or other cuts, nothing may be
+/// referred to.
 fn fingerprint(options: &WriterOptions) -> Sha256 {
     let mut texts = options.recipients.texts().to_vec();
     texts.sort();

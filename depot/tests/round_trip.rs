@@ -1,5 +1,6 @@
-//! Snapshots through the writer and back through the reader, on a store in memory: what goes in comes out, what has not
-//! changed is not stored again, and what fails leaves nothing behind that could be taken for a backup.
+//! Snapshots through the writer and back through the reader, on a store in memory: what goes in
+//! comes out, what has not changed is not stored again, and what fails leaves nothing behind that
+//! could be taken for a backup.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,8 +14,8 @@ use depot::depot::Depot;
 use depot::manifest::{BlockRef, EntryKind, EntryPath, Line, Problem, SnapshotKind, SnapshotState};
 use depot::names::SnapshotId;
 use depot::reader::{BlockDecoder, SnapshotReader, open_pack, open_pack_ranges};
-use depot::store::{Body, Store};
 use depot::store::memory::MemoryStore;
+use depot::store::{Body, Store};
 use depot::verify::{Depth, verify, verify_deep};
 use depot::writer::{Report, SnapshotWriter, Stamp, Tuning, WriterOptions};
 use rand::rngs::StdRng;
@@ -230,8 +231,7 @@ fn a_run_that_is_dropped_or_stopped_commits_nothing() {
     let bench = Bench::new();
     let depot = bench.depot("main");
     let tree = random_tree(10);
-    let mut writer =
-        SnapshotWriter::start(bench.options(1), vec![depot.clone()]).expect("start");
+    let mut writer = SnapshotWriter::start(bench.options(1), vec![depot.clone()]).expect("start");
     feed(&mut writer, &tree).expect("feed");
     drop(writer);
     assert!(depot.snapshots().expect("list").is_empty());
@@ -252,8 +252,7 @@ fn a_run_that_is_dropped_or_stopped_commits_nothing() {
 fn a_file_begun_anew_counts_once_and_a_problem_makes_it_partial() {
     let bench = Bench::new();
     let depot = bench.depot("main");
-    let mut writer =
-        SnapshotWriter::start(bench.options(1), vec![depot.clone()]).expect("start");
+    let mut writer = SnapshotWriter::start(bench.options(1), vec![depot.clone()]).expect("start");
     let path = EntryPath::new("a").expect("valid");
     let file = writer.open(path.clone()).expect("open");
     writer.write(file, &vec![1; 300_000]).expect("write");

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use chassis::cli::Stdout;
 use chassis::clock::{local_zone, parse_time};
 use chassis::failure::{Exit, Failure};
@@ -293,7 +293,8 @@ impl Session<'_> {
         warn(&plan);
         let progress = Arc::new(Progress::default());
         let options = Options {
-            target,
+            // The report has commands with it, which may be run elsewhere.
+            target: std::path::absolute(target).context("make path of target absolute")?,
             selection: self.selection_texts(),
             delta: arguments.delta,
             delete: arguments.delete,

@@ -2,7 +2,7 @@
 //! an unfinished restore goes.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use chassis::retry::Stop;
 use chrono::{DateTime, Utc};
 use depot::crypt::Identities;
 use depot::depot::Depot;
-use depot::manifest::{Problem, SnapshotKind};
+use depot::manifest::SnapshotKind;
 
 use crate::beneath::Beneath;
 use crate::chain::Loaded;
@@ -66,18 +66,17 @@ pub fn restore(
     let target = Target::open(&options.target, &marker, options.delta)?;
     let mut report = Report::new(&chosen, depot.name(), &target);
     let session = Session { depot, identities, options, target: &target };
-    let mut known = BTreeSet::new();
-    let mut trees = Vec::new();
-    for Loaded { tree, place } in chain {
-        let tree = session.restore_link(tree, &place, &mut report)?;
-        trees.push((tree, place));
+    let mut parts = Vec::new();
+    for loaded in chain {
+        parts.push(session.fetch(loaded, &mut report)?);
     }
-    for (tree, place) in &trees {
-        collect_known(tree, place, &mut known);
+    // Before attributes: each removed name changes the time of its directory.
+    session.handle_extra(&parts, &mut report)?;
+    for part in &parts {
+        session.place(part, &mut report)?;
     }
-    session.handle_extra(&known.iter().map(PathBuf::as_path).collect(), &mut report)?;
-    let links = trees.len();
-    drop((trees, known));
+    let links = parts.len();
+    drop(parts);
     if let Some(preparation) = &options.prepare {
         options.progress.begin("prepare", 0);
         let (set_owner, stop) = (options.set_owner, &options.stop);
@@ -91,18 +90,26 @@ pub fn restore(
     Ok(report)
 }
 
-/// All names that the backup has, from the target on.
-fn collect_known(tree: &Tree, place: &Path, known: &mut BTreeSet<PathBuf>) {
-    let in_target = |path: &Path| match (place == Path::new("."), path == Path::new(".")) {
-        (true, _) => path.to_owned(),
-        (false, true) => place.to_owned(),
-        (false, false) => place.join(path),
-    };
-    if place != Path::new(".") {
-        known.extend(place.ancestors().filter(|p| !p.as_os_str().is_empty()).map(Path::to_owned));
+/// One backup of the chain, whose content is in the target.
+struct Part {
+    tree: Tree,
+    /// Relative to the target.
+    place: PathBuf,
+    root: Beneath,
+}
+
+impl Part {
+    /// All names that it has, from the target on.
+    fn names(&self) -> impl Iterator<Item = PathBuf> {
+        let dirs = self.tree.dirs.iter().map(|dir| &*dir.path);
+        let entries = self.tree.entries.iter().map(|node| &*node.path);
+        let above = self.place.ancestors().map(Path::to_owned);
+        let below = dirs.chain(entries).map(|path| self.place.join(path));
+        // `./a/.` and `a` are one name.
+        above
+            .chain(below)
+            .map(|path| path.components().filter(|c| *c != Component::CurDir).collect())
     }
-    known.extend(tree.dirs.iter().map(|dir| in_target(&dir.path)));
-    known.extend(tree.entries.iter().map(|node| in_target(&node.path)));
 }
 
 struct Session<'a> {
@@ -118,21 +125,17 @@ impl Session<'_> {
         self.target.owned || self.options.delete
     }
 
-    fn restore_link(&self, mut tree: Tree, into: &Path, report: &mut Report) -> Result<Tree> {
+    /// Brings the content of one backup to its place.
+    fn fetch(&self, loaded: Loaded, report: &mut Report) -> Result<Part> {
         let options = self.options;
         let (workers, stop, progress) = (options.workers, &options.stop, &*options.progress);
         check_stop(stop)?;
-        let made;
-        let root = if into == Path::new(".") {
-            &self.target.root
-        } else {
-            made = self.target.root.make_root(into)?;
-            &made
-        };
-        make_dirs(root, &tree, self.may_delete())?;
+        let Loaded { mut tree, place } = loaded;
+        let root = self.target.root.make_root(&place)?;
+        make_dirs(&root, &tree, self.may_delete())?;
         if self.target.found != Found::New {
             let existing = ExistingOptions { workers, delete: self.may_delete(), stop, progress };
-            report.bytes_kept += keep_what_fits(root, &mut tree, existing)?;
+            report.bytes_kept += keep_what_fits(&root, &mut tree, existing)?;
             sort_by_pack(&mut tree);
         }
         progress.begin(format!("restore {}", tree.head.id), tree.content_bytes());
@@ -140,27 +143,33 @@ impl Session<'_> {
             depot: self.depot,
             identities: self.identities,
             tree: &tree,
-            root,
+            root: &root,
             workers,
             keep_going: options.keep_going,
             stop,
             progress,
         })?;
-        let set_owner = options.set_owner;
-        let problems = place(Place { tree: &tree, root, set_owner, workers, stop, progress })?;
-        note(report, &tree, damage, problems);
+        note(report, &tree, damage);
         tree.blocks = Vec::new();
-        tree.zeros = Vec::new();
-        Ok(tree)
+        Ok(Part { tree, place, root })
+    }
+
+    /// Sets attributes and makes links.
+    fn place(&self, part: &Part, report: &mut Report) -> Result<()> {
+        let Options { set_owner, workers, ref stop, ref progress, .. } = *self.options;
+        let (tree, root) = (&part.tree, &part.root);
+        report.problems.extend(place(Place { tree, root, set_owner, workers, stop, progress })?);
+        Ok(())
     }
 
     /// Removes or names what the backup does not have.
-    fn handle_extra(&self, known: &BTreeSet<&Path>, report: &mut Report) -> Result<()> {
+    fn handle_extra(&self, parts: &[Part], report: &mut Report) -> Result<()> {
         if self.target.found == Found::New || !self.options.selection.is_empty() {
             return Ok(());
         }
         let root = &self.target.root;
-        let found = extra(root, known)?;
+        let known: BTreeSet<PathBuf> = parts.iter().flat_map(Part::names).collect();
+        let found = extra(root, &known)?;
         if !self.may_delete() {
             report.extra = shown(&found);
             return Ok(());
@@ -194,13 +203,12 @@ fn shown(paths: &[PathBuf]) -> Vec<String> {
     paths.iter().map(|path| path.display().to_string()).collect()
 }
 
-fn note(report: &mut Report, tree: &Tree, damage: Vec<Damage>, problems: Vec<Problem>) {
+fn note(report: &mut Report, tree: &Tree, damage: Vec<Damage>) {
     report.files += tree.files.iter().filter(|file| file.is_wanted()).count() as u64;
     report.entries += (tree.entries.len() + tree.dirs.len()) as u64;
     report.bytes += tree.bytes();
     report.bytes_fetched += tree.content_bytes();
     report.damage.extend(damage);
-    report.problems.extend(problems);
     report.problems_of_backup.extend(tree.head.problems.iter().cloned());
     let left_out = tree.left_out.iter();
     report.notices.extend(left_out.map(|path| format!("{path} was left out: the name is ours")));

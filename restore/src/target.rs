@@ -194,7 +194,7 @@ fn make_new(path: &Path) -> Result<()> {
 }
 
 /// What is in a target and not in `known`: the topmost names only. `known` has directories, files and links.
-pub fn extra(root: &Beneath, known: &BTreeSet<&Path>) -> Result<Vec<PathBuf>> {
+pub fn extra(root: &Beneath, known: &BTreeSet<PathBuf>) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut open = vec![PathBuf::from(".")];
     while let Some(dir) = open.pop() {
@@ -203,7 +203,7 @@ pub fn extra(root: &Beneath, known: &BTreeSet<&Path>) -> Result<Vec<PathBuf>> {
             if path == Path::new(MARKER) {
                 continue;
             }
-            match (known.contains(&*path), is_dir) {
+            match (known.contains(&path), is_dir) {
                 (true, true) => open.push(path),
                 (true, false) => {}
                 (false, _) => found.push(path),
@@ -302,7 +302,7 @@ mod tests {
         std::fs::write(root.join("known/deep/er/file"), "x").unwrap();
         std::os::unix::fs::symlink("../../outside", root.join("known/deep/link")).unwrap();
         let beneath = Beneath::open(&root).unwrap();
-        let known = BTreeSet::from([Path::new("known"), Path::new("known/file")]);
+        let known = BTreeSet::from([PathBuf::from("known"), PathBuf::from("known/file")]);
         let found = extra(&beneath, &known).unwrap();
         assert_eq!(found, [PathBuf::from("known/deep")]);
         remove_tree(&beneath, &found[0]).unwrap();

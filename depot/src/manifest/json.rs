@@ -15,8 +15,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::block::BLOCK_BYTES_MAX;
 
 use super::{
-    Attributes, BlockRef, Entry, EntryKind, EntryPath, FILE_BYTES_MAX, FORMAT_VERSION, Head, LINE_BYTES_MAX, Line,
-    StoredBlock, Totals,
+    Attributes, BlockRef, Entry, EntryKind, EntryPath, FILE_BYTES_MAX, FORMAT_VERSION, Head,
+    LINE_BYTES_MAX, Line, StoredBlock, Totals,
 };
 
 impl Serialize for BlockRef {

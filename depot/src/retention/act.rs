@@ -1,4 +1,5 @@
-//! Doing what a plan says, in the order that keeps every promise when it is cut anywhere: manifests, needs, then packs.
+//! Doing what a plan says, in the order that keeps every promise when it is cut anywhere:
+//! manifests, needs, then packs.
 
 use anyhow::{Context, Result, ensure};
 use chassis::failure::{Exit, Failure};
@@ -22,7 +23,8 @@ pub struct Pruned {
     pub objects: u64,
 }
 
-/// Deletes what the plan says. Every step is whole by itself; the next prune goes on where this one was cut.
+/// Deletes what the plan says. Every step is whole by itself; the next prune goes on where this one
+/// was cut.
 pub fn perform(depot: &Depot, plan: &Plan, now: DateTime<Utc>) -> Result<Pruned> {
     let mut pruned = Pruned::default();
     let marks = read_marks(depot)?;
@@ -58,7 +60,8 @@ pub fn perform(depot: &Depot, plan: &Plan, now: DateTime<Utc>) -> Result<Pruned>
     if !plan.condemn.is_empty() {
         let lines = plan.condemn.iter().map(|pack| format!("{pack}\n"));
         let text = lines.collect::<String>();
-        let name = format!("condemned/{}--{:08x}", now.format("%Y%m%dT%H%M%SZ"), rand::random::<u32>());
+        let name =
+            format!("condemned/{}--{:08x}", now.format("%Y%m%dT%H%M%SZ"), rand::random::<u32>());
         let body = Body::Bytes(text.as_bytes());
         depot.store().create(&name, body).map_err(explain).context("condemn packs")?;
         pruned.condemned = plan.condemn.len() as u64;

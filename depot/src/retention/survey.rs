@@ -20,13 +20,15 @@ pub struct Kept {
     pub arrived: DateTime<Utc>,
     /// What it needs.
     pub needs: Needs,
-    /// Packs that other needs lists under its name want: torn ones, or ones that somebody else has put there.
+    /// Packs that other needs lists under its name want: torn ones, or ones that somebody else has
+    /// put there.
     pub also: Vec<PackLine>,
     /// Marked by `backupctl keep`.
     pub marked: bool,
 }
 
-/// An object of a run that was not committed: a needs list without a manifest, or a manifest that is not whole.
+/// An object of a run that was not committed: a needs list without a manifest, or a manifest that
+/// is not whole.
 #[derive(Clone, Debug)]
 pub struct Orphan {
     /// The object.
@@ -74,8 +76,8 @@ pub struct Survey {
     pub packs: Vec<PackObject>,
 }
 
-/// Reads what is there. It fails if a manifest has no needs list that can be read: then nothing may be deleted, since nobody knows
-/// what that snapshot needs.
+/// Reads what is there. It fails if a manifest has no needs list that can be read: then nothing may
+/// be deleted, since nobody knows what that snapshot needs.
 pub fn survey(depot: &Depot) -> Result<Survey> {
     let mut survey = Survey::default();
     let marks = read_marks(depot)?;
@@ -115,7 +117,8 @@ fn add_snapshot(
             lists.push(needs);
         }
     }
-    // Committed means: a needs list whose manifest is there in its size. Arrived is the first such manifest.
+    // Committed means: a needs list whose manifest is there in its size. Arrived is the first such
+    // manifest.
     let manifest_of = |needs: &Needs| {
         let fits = objects.manifests.iter().filter(|info| info.size == needs.manifest.1);
         fits.map(|info| DateTime::<Utc>::from(info.arrived)).min()
@@ -125,8 +128,9 @@ fn add_snapshot(
         let is_unknown = lists.is_empty() && !objects.manifests.is_empty();
         ensure!(
             !is_unknown,
-            Failure::new(Exit::Failed, format!("the needs of `{id}` are unknown"))
-                .hint("nothing is pruned: verify the depot, or delete the objects of this snapshot")
+            Failure::new(Exit::Failed, format!("the needs of `{id}` are unknown")).hint(
+                "nothing is pruned: verify the depot, or delete the objects of this snapshot"
+            )
         );
         let packs: Vec<PackLine> = lists.into_iter().flat_map(|needs| needs.packs).collect();
         for info in objects.needs.into_iter().chain(objects.manifests) {

@@ -85,8 +85,10 @@ fn a_partial_one_is_not_the_last_good_one() {
 
 #[test]
 fn what_something_kept_builds_on_stays() {
-    let mut survey =
-        Survey { snapshots: vec![kept(300, &[]), kept(200, &[]), kept(100, &[])], ..Survey::default() };
+    let mut survey = Survey {
+        snapshots: vec![kept(300, &[]), kept(200, &[]), kept(100, &[])],
+        ..Survey::default()
+    };
     survey.snapshots[2].needs.parent = Some(survey.snapshots[1].id.clone());
     survey.snapshots[1].needs.parent = Some(survey.snapshots[0].id.clone());
     let plan = decide(&survey, Policy { keep_last: 1, ..Policy::default() });
@@ -97,7 +99,13 @@ fn what_something_kept_builds_on_stays() {
 fn packs_go_in_two_phases_and_only_when_nothing_needs_them() {
     let mut survey = Survey {
         snapshots: vec![kept(10 * DAY, &[1, 2]), kept(DAY, &[2, 3])],
-        packs: vec![pack(1, 10 * DAY), pack(2, 10 * DAY), pack(3, DAY), pack(4, 5 * DAY), pack(5, HOUR)],
+        packs: vec![
+            pack(1, 10 * DAY),
+            pack(2, 10 * DAY),
+            pack(3, DAY),
+            pack(4, 5 * DAY),
+            pack(5, HOUR),
+        ],
         ..Survey::default()
     };
     let policy = Policy { keep_last: 1, ..Policy::default() };
@@ -142,7 +150,8 @@ fn a_torn_candidate_goes_once_a_whole_one_is_there() {
     torn.size = 7;
     let mut whole = pack(1, 3 * DAY);
     whole.name.push_str(".1");
-    let mut survey = Survey { snapshots: vec![kept(DAY, &[1])], packs: vec![torn], ..Survey::default() };
+    let mut survey =
+        Survey { snapshots: vec![kept(DAY, &[1])], packs: vec![torn], ..Survey::default() };
     assert!(decide(&survey, Policy::default()).delete.is_empty(), "it may be all there is");
     survey.packs.push(whole);
     let plan = decide(&survey, Policy::default());
@@ -163,7 +172,8 @@ fn a_prune_on_a_store_does_what_the_plan_says() {
         put(&snapshot.id.needs_object(), &snapshot.needs.to_text());
         put(&snapshot.id.manifest_object(), "m");
     }
-    let policies = BTreeMap::from([("db".to_owned(), Policy { keep_last: 1, ..Policy::default() })]);
+    let policies =
+        BTreeMap::from([("db".to_owned(), Policy { keep_last: 1, ..Policy::default() })]);
     keep(&depot, &old.id).expect("mark");
     let later = Utc::now() + chrono::Duration::days(3);
     let marked = plan(&survey(&depot).expect("survey"), &policies, GRACE, later);

@@ -1,8 +1,9 @@
 //! A store in a directory of this host or of a mounted file system.
 //!
-//! An object is written to a hidden temporary file beside its final name, flushed, linked to the final name (which
-//! fails if that is taken) and the directory is flushed: after a crash there is the whole object or none. The file
-//! system must know hard links; nearly all do, some network shares do not and are refused with a hint.
+//! An object is written to a hidden temporary file beside its final name, flushed, linked to the
+//! final name (which fails if that is taken) and the directory is flushed: after a crash there is
+//! the whole object or none. The file system must know hard links; nearly all do, some network
+//! shares do not and are refused with a hint.
 
 use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom, Write};

@@ -39,7 +39,8 @@ pub enum StoreError {
         /// What the user can do.
         hint: String,
     },
-    /// The configuration does not fit the world: a missing bucket, an unreadable key file, a wrong region.
+    /// The configuration does not fit the world: a missing bucket, an unreadable key file, a wrong
+    /// region.
     #[error("{what}")]
     Setup {
         /// What does not fit.

@@ -1,9 +1,9 @@
 //! A store that fails by seed, around any other store, for tests.
 //!
-//! What happens to a call depends only on the seed, the operation, the name and how often that was asked for
-//! before: the same run fails in the same places, however its threads are scheduled. Two faults count calls or
-//! bytes over all threads instead and are meant for single-threaded tests: [`Faults::fail_calls`] and
-//! [`Faults::full_after`].
+//! What happens to a call depends only on the seed, the operation, the name and how often that was
+//! asked for before: the same run fails in the same places, however its threads are scheduled. Two
+//! faults count calls or bytes over all threads instead and are meant for single-threaded tests:
+//! [`Faults::fail_calls`] and [`Faults::full_after`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
@@ -24,7 +24,8 @@ pub struct Faults {
     pub fail_after: f64,
     /// These calls (counted from 1, all operations) fail before they did anything.
     pub fail_calls: BTreeSet<u64>,
-    /// A creation that would bring the sum of all bytes created above this fails with [`StoreError::Full`].
+    /// A creation that would bring the sum of all bytes created above this fails with
+    /// [`StoreError::Full`].
     pub full_after: Option<u64>,
 }
 

@@ -42,8 +42,8 @@ impl<'a> Input<'a> {
         self.size
     }
 
-    /// The next piece: `most` bytes, or fewer at the end, where it is empty. A file that grew is cut at its first
-    /// size; one that shrank is an error.
+    /// The next piece: `most` bytes, or fewer at the end, where it is empty. A file that grew is
+    /// cut at its first size; one that shrank is an error.
     pub fn next(&mut self, most: usize) -> Result<&[u8], StoreError> {
         let length = usize::try_from(self.size - self.sent).map_or(most, |left| left.min(most));
         self.sent += length as u64;

@@ -1,7 +1,8 @@
 //! The upload limit: one for a store, shared by all its connections.
 //!
-//! Whoever sends reserves the time that his bytes take at the limit, and waits until the time reserved before him is
-//! over. So the rate holds on average and nobody starves; a pause saves up nothing.
+//! Whoever sends reserves the time that his bytes take at the limit, and waits until the time
+//! reserved before him is over. So the rate holds on average and nobody starves; a pause saves up
+//! nothing.
 
 use std::sync::Mutex;
 use std::thread;
@@ -54,7 +55,8 @@ impl UploadLimit {
     }
 }
 
-/// Moves `free_at` by the time that the bytes take, and returns how long to wait before sending them.
+/// Moves `free_at` by the time that the bytes take, and returns how long to wait before sending
+/// them.
 fn reserve(free_at: &mut Option<Instant>, now: Instant, bytes: usize, rate: u64) -> Duration {
     let start = free_at.map_or(now, |free_at| free_at.max(now));
     let nanos = (bytes as u128 * 1_000_000_000 / u128::from(rate)).min(u128::from(u64::MAX));

@@ -10,8 +10,9 @@ pub const NAME_BYTES_MAX: usize = 1024;
 /// No segment is longer, in bytes: file systems take 255.
 pub const SEGMENT_BYTES_MAX: usize = 250;
 
-/// Refuses a name that no object can have: not a relative path of segments of `[A-Za-z0-9._-]`, a segment that is
-/// empty, begins with a dot or is longer than 250 bytes, or more than 1024 bytes in all.
+/// Refuses a name that no object can have: not a relative path of segments of `[A-Za-z0-9._-]`, a
+/// segment that is empty, begins with a dot or is longer than 250 bytes, or more than 1024 bytes in
+/// all.
 pub fn check_name(name: &str) -> Result<(), StoreError> {
     if is_name(name) {
         return Ok(());

@@ -1,10 +1,12 @@
 //! A store in a bucket of an S3 service.
 //!
-//! Creation is one conditional request (`If-None-Match: *`) with a SHA-256 checksum that the service verifies, or a
-//! multipart upload whose completion is conditional. A service that ignores the condition would overwrite: `depot
-//! init` must see its second creation of `depot.toml` refused before it accepts the service.
+//! Creation is one conditional request (`If-None-Match: *`) with a SHA-256 checksum that the
+//! service verifies, or a multipart upload whose completion is conditional. A service that ignores
+//! the condition would overwrite: `depot init` must see its second creation of `depot.toml` refused
+//! before it accepts the service.
 //!
-//! The SDK does not retry here; the caller does. Each request has a deadline that grows with its size. At most
+//! The SDK does not retry here; the caller does. Each request has a deadline that grows with its
+//! size. At most
 //! `connections` requests run at once, each with one body in memory.
 
 use std::future::Future;
@@ -39,7 +41,8 @@ const TRANSFER_RATE_MIN: u64 = 64 << 10;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct S3Config {
-    /// URL of the service, such as "https://s3.example.org"; Amazon's own for the region without it.
+    /// URL of the service, such as "https://s3.example.org"; Amazon's own for the region without
+    /// it.
     pub endpoint: Option<String>,
     /// The bucket; it must exist.
     pub bucket: String,
@@ -49,11 +52,13 @@ pub struct S3Config {
     /// The region that requests are signed for.
     #[serde(default = "default_region")]
     pub region: String,
-    /// Address the bucket by path (`https://host/bucket`), not by host name: most services but Amazon's want it.
+    /// Address the bucket by path (`https://host/bucket`), not by host name: most services but
+    /// Amazon's want it.
     #[serde(default)]
     pub path_style: bool,
-    /// A private file with `aws_access_key_id`, `aws_secret_access_key` and perhaps `aws_session_token`, as TOML or as
-    /// the AWS tools write it. Without it the environment variables of the same names in capitals are used.
+    /// A private file with `aws_access_key_id`, `aws_secret_access_key` and perhaps
+    /// `aws_session_token`, as TOML or as the AWS tools write it. Without it the environment
+    /// variables of the same names in capitals are used.
     pub credentials_file: Option<PathBuf>,
     /// Deadline of a request, to which its bytes add a second for each 64 KiB.
     #[serde(default = "default_timeout")]
@@ -122,7 +127,8 @@ impl S3Store {
         Operation { verb, name, bucket: &self.bucket }
     }
 
-    /// Runs one request, within its deadline. `bytes` is the larger of what is sent and what is expected.
+    /// Runs one request, within its deadline. `bytes` is the larger of what is sent and what is
+    /// expected.
     fn run<T>(
         &self,
         operation: &Operation<'_>,
@@ -157,7 +163,8 @@ impl S3Store {
         offset: u64,
         length: usize,
     ) -> Result<Vec<u8>, StoreError> {
-        // Nothing to ask for, or beyond what servers understand: then they would send the whole object.
+        // Nothing to ask for, or beyond what servers understand: then they would send the whole
+        // object.
         if length == 0 || i64::try_from(offset).is_err() {
             return match self.stat(name)? {
                 Some(_) => Ok(Vec::new()),
@@ -268,7 +275,8 @@ impl S3Store {
 
 impl Drop for S3Store {
     fn drop(&mut self) {
-        // Waiting for the runtime would panic in asynchronous code. No request runs any more: each borrows the store.
+        // Waiting for the runtime would panic in asynchronous code. No request runs any more: each
+        // borrows the store.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

@@ -1,12 +1,14 @@
 //! A store in an SFTP account, down to an append-only one of a plain OpenSSH server.
 //!
-//! Objects are written in place under their final name: exclusive open, write, `fsync@openssh.com`, close, size
-//! check. No rename, no change of mode or time, so an account that may do nothing else is enough. A connection cut in
-//! the middle leaves a torn object under the name, which nobody can continue; the caller puts it again as
+//! Objects are written in place under their final name: exclusive open, write, `fsync@openssh.com`,
+//! close, size check. No rename, no change of mode or time, so an account that may do nothing else
+//! is enough. A connection cut in the middle leaves a torn object under the name, which nobody can
+//! continue; the caller puts it again as
 //! `<name>.1`. `fsync` covers the file; that its name is durable too holds on ext4, XFS and Btrfs.
 //!
-//! The server's host key must be in known_hosts. Connections are pooled, at most `connections` of them, and made
-//! again when they break. libssh2 keeps many packets in flight only within one call, so calls are large.
+//! The server's host key must be in known_hosts. Connections are pooled, at most `connections` of
+//! them, and made again when they break. libssh2 keeps many packets in flight only within one call,
+//! so calls are large.
 
 use std::fmt;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -78,7 +80,8 @@ pub struct SftpConfig {
     /// How long the server may keep silent.
     #[serde(default = "default_timeout")]
     pub timeout: Span,
-    /// How often the line is probed while it is silent; a connection unused for longer is tried before it is used.
+    /// How often the line is probed while it is silent; a connection unused for longer is tried
+    /// before it is used.
     #[serde(default = "default_keepalive")]
     pub keepalive: Span,
 }
@@ -187,7 +190,8 @@ impl SftpStore {
         }
     }
 
-    /// Writes a piece. Each call hands over all that may be in flight; libssh2 knows what it has sent already.
+    /// Writes a piece. Each call hands over all that may be in flight; libssh2 knows what it has
+    /// sent already.
     fn send_piece(&self, file: &mut File, mut piece: &[u8]) -> std::io::Result<()> {
         let mut moved_at = Instant::now();
         while !piece.is_empty() {
@@ -324,8 +328,8 @@ fn info(name: String, stat: &FileStat) -> ObjectInfo {
     ObjectInfo { name, size: stat.size.unwrap_or(0), arrived }
 }
 
-/// Reads `length` bytes, fewer if the object ends before. Asks the server for no byte more: libssh2 reads ahead four
-/// times the buffer, so the buffer is at most a quarter of what is missing.
+/// Reads `length` bytes, fewer if the object ends before. Asks the server for no byte more: libssh2
+/// reads ahead four times the buffer, so the buffer is at most a quarter of what is missing.
 fn read_exactly(
     connection: &Connection,
     file: &mut File,
@@ -347,8 +351,8 @@ fn read_exactly(
     Ok(bytes)
 }
 
-/// Finds out why a write failed: the library loses the server's code, and the server has only one for a full disk and
-/// everything else.
+/// Finds out why a write failed: the library loses the server's code, and the server has only one
+/// for a full disk and everything else.
 fn not_written(
     connection: &Connection,
     file: &mut File,

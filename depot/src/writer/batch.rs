@@ -1,4 +1,5 @@
-//! What goes from the feed through a worker to the collector. Batches go round: their buffers are used again.
+//! What goes from the feed through a worker to the collector. Batches go round: their buffers are
+//! used again.
 
 use crate::cache::{OldBlock, Previous, Stamp};
 use crate::manifest::Entry;

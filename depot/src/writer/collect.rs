@@ -1,4 +1,5 @@
-//! The collector: takes batches in their order, fills packs, writes the body of the manifest and the next cache.
+//! The collector: takes batches in their order, fills packs, writes the body of the manifest and
+//! the next cache.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -58,7 +59,8 @@ struct Collector {
 
 /// Collects until there are no more batches.
 pub fn collect(wiring: Wiring, body: File, cache: CacheWriter) -> Result<Collected> {
-    let body = zstd::Encoder::new(BufWriter::with_capacity(1 << 20, body), 3).context("prepare zstd")?;
+    let body =
+        zstd::Encoder::new(BufWriter::with_capacity(1 << 20, body), 3).context("prepare zstd")?;
     let old_packs = wiring.old.as_ref().map_or(0, |old| old.packs.len());
     let mut collector = Collector {
         pack: None,
@@ -88,7 +90,9 @@ impl Collector {
         let items = std::mem::take(&mut batch.items);
         for item in items {
             match item {
-                Item::Block { file, old, result, .. } => self.block(file, old, result, &batch.packed)?,
+                Item::Block { file, old, result, .. } => {
+                    self.block(file, old, result, &batch.packed)?
+                }
                 Item::Zeros { file } => self.refer(file, OldBlock::ZERO)?,
                 Item::Close { file, entry, stamp } => self.close(file, *entry, stamp)?,
                 Item::Abandon { file } => drop(self.files.remove(&file)),
@@ -100,7 +104,13 @@ impl Collector {
         Ok(batch)
     }
 
-    fn block(&mut self, file: u64, old: Option<OldBlock>, result: Outcome, packed: &[u8]) -> Result<()> {
+    fn block(
+        &mut self,
+        file: u64,
+        old: Option<OldBlock>,
+        result: Outcome,
+        packed: &[u8],
+    ) -> Result<()> {
         let block = match result {
             Outcome::Open => unreachable!("a worker looks at every block"),
             Outcome::Zeros => OldBlock::ZERO,
@@ -196,7 +206,8 @@ impl Collector {
         self.send_pack()?;
         let mut out = self.body.finish().context("end zstd frame")?;
         out.flush().context("write spool file")?;
-        let body = out.into_inner().map_err(|error| error.into_error()).context("write spool file")?;
+        let body =
+            out.into_inner().map_err(|error| error.into_error()).context("write spool file")?;
         Ok(Collected { body, cache: self.cache, entries: self.entries, bytes: self.bytes })
     }
 }

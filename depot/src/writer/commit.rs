@@ -1,4 +1,5 @@
-//! The end of a run: packs that a depot had missed, the needs list, then the manifest. The order is a promise.
+//! The end of a run: packs that a depot had missed, the needs list, then the manifest. The order is
+//! a promise.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -14,9 +15,7 @@ use super::collect::Collected;
 use super::shared::{BODY_FILE, Target, lock, spool_file};
 use super::{CACHE_FILE, DepotOutcome, Report, SnapshotWriter, fingerprint};
 use crate::crypt::Recipients;
-use crate::manifest::{
-    FORMAT_VERSION, Head, Line, PackLine, SnapshotState, Totals, write_line,
-};
+use crate::manifest::{FORMAT_VERSION, Head, Line, PackLine, SnapshotState, Totals, write_line};
 use crate::names::{Sha256, SnapshotId};
 use crate::needs::Needs;
 use crate::store::Body;
@@ -34,7 +33,8 @@ struct Commit {
 }
 
 impl SnapshotWriter {
-    /// Commits the snapshot to every depot that is well. `positions` is what a database backup has to say.
+    /// Commits the snapshot to every depot that is well. `positions` is what a database backup has
+    /// to say.
     ///
     /// It fails if no depot has the snapshot in the end; then nothing is committed anywhere.
     pub fn finish(mut self, positions: Option<serde_json::Value>) -> Result<Report> {
@@ -57,7 +57,8 @@ impl SnapshotWriter {
         }
         let cache = self.options.state_dir.join(CACHE_FILE);
         let fingerprint = fingerprint(&self.options);
-        // The snapshot is committed: without the cache the next one is a full upload, nothing worse.
+        // The snapshot is committed: without the cache the next one is a full upload, nothing
+        // worse.
         if let Err(error) = collected.cache.finish(&cache, &self.options.id, &fingerprint, &packs) {
             tracing::warn!("keep cache of this run: {error:#}");
         }
@@ -74,8 +75,8 @@ impl SnapshotWriter {
         })
     }
 
-    /// A run that is too old may refer to packs that the keeper takes. Both clocks count: one stands still while a machine is
-    /// suspended, the other may be set back.
+    /// A run that is too old may refer to packs that the keeper takes. Both clocks count: one
+    /// stands still while a machine is suspended, the other may be set back.
     fn check_age(&self) -> Result<()> {
         let by_calendar = (Utc::now() - self.started).to_std().unwrap_or_default();
         ensure!(
@@ -117,8 +118,9 @@ impl SnapshotWriter {
     ) -> Result<Commit> {
         let (kind, state, parent) = (head.kind, head.state, head.parent.clone());
         let dir = &self.options.state_dir;
-        let manifest = write_spool(dir, &self.options.recipients, head, packs, totals, &collected.body)
-            .context("write manifest")?;
+        let manifest =
+            write_spool(dir, &self.options.recipients, head, packs, totals, &collected.body)
+                .context("write manifest")?;
         let mut packs = packs.to_vec();
         packs.sort_unstable_by_key(|line| line.pack);
         packs.dedup();
@@ -162,7 +164,8 @@ impl SnapshotWriter {
         target.depot.put(&commit.id.manifest_object(), Body::File(&commit.manifest), size, sum)
     }
 
-    /// Copies packs that this depot lacks from another that has them. They are the same bytes everywhere.
+    /// Copies packs that this depot lacks from another that has them. They are the same bytes
+    /// everywhere.
     fn bring_packs(&self, target: &Target, packs: &[PackLine]) -> Result<()> {
         for line in packs {
             if target.has(line) {
@@ -197,8 +200,8 @@ impl SnapshotWriter {
         Err(problem.unwrap_or_else(missing)).context("bring a pack that this depot has missed")
     }
 
-    /// Brings earlier snapshots of this job and host that the depot missed: those after its own last one. What fails here is
-    /// only a warning, since the new snapshot is there.
+    /// Brings earlier snapshots of this job and host that the depot missed: those after its own
+    /// last one. What fails here is only a warning, since the new snapshot is there.
     fn catch_up(&self, target: &Target, commit: &Commit) -> u64 {
         let mut count = 0;
         for source in &self.shared.targets {
@@ -246,7 +249,8 @@ impl SnapshotWriter {
         let found = source.depot.find(&id.manifest_object(), Some(size), Some(sum))?;
         let spool = self.options.state_dir.join(COPY_FILE);
         let mut out = spool_file(&self.options.state_dir, COPY_FILE)?;
-        io::copy(&mut source.depot.open_object(&found.name, size), &mut out).context("copy manifest")?;
+        io::copy(&mut source.depot.open_object(&found.name, size), &mut out)
+            .context("copy manifest")?;
         target.depot.put(&id.manifest_object(), Body::File(&spool), size, sum)
     }
 }
@@ -272,7 +276,8 @@ impl Write for Measured {
     }
 }
 
-/// Writes the whole manifest, encrypted, to the spool file: head and packs, the body as it is, the end: three zstd frames.
+/// Writes the whole manifest, encrypted, to the spool file: head and packs, the body as it is, the
+/// end: three zstd frames.
 fn write_spool(
     dir: &Path,
     recipients: &Recipients,

@@ -7,7 +7,12 @@ use super::batch::{Batch, Item, Outcome};
 use crate::block::{BlockKey, is_zero};
 
 /// Works off batches until there are no more.
-pub fn work(key: &BlockKey, level: i32, input: &Receiver<Batch>, output: &Sender<Batch>) -> Result<()> {
+pub fn work(
+    key: &BlockKey,
+    level: i32,
+    input: &Receiver<Batch>,
+    output: &Sender<Batch>,
+) -> Result<()> {
     let mut zstd = zstd::bulk::Compressor::new(level).context("prepare zstd")?;
     for mut batch in input {
         process(key, &mut zstd, &mut batch)?;
@@ -40,7 +45,8 @@ fn process(key: &BlockKey, zstd: &mut zstd::bulk::Compressor<'_>, batch: &mut Ba
     Ok(())
 }
 
-/// Compresses a block to `packed[used..]`, or copies it if it does not shrink; says how long it became.
+/// Compresses a block to `packed[used..]`, or copies it if it does not shrink; says how long it
+/// became.
 fn pack(
     zstd: &mut zstd::bulk::Compressor<'_>,
     block: &[u8],

@@ -1,4 +1,5 @@
-//! What the stages of a run share: the table of packs, the state of each depot, the first failure, the bounds.
+//! What the stages of a run share: the table of packs, the state of each depot, the first failure,
+//! the bounds.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
@@ -40,7 +41,8 @@ pub struct FullPack {
 /// A depot in this run.
 pub struct Target {
     pub depot: Arc<Depot>,
-    /// The packs that are proven to be there: named by a committed snapshot and still of their size, or put by this run.
+    /// The packs that are proven to be there: named by a committed snapshot and still of their
+    /// size, or put by this run.
     pub packs: Mutex<HashMap<PackId, u64>>,
     /// The packs that the keeper has condemned.
     pub condemned: Mutex<HashSet<PackId>>,
@@ -57,8 +59,9 @@ impl Target {
         }
     }
 
-    /// A pack of the right size in a listing may be what a crash has left. So only those count that a committed snapshot of
-    /// this job and host names: they were acknowledged as durable. Any other is put again, which reads back what is there.
+    /// A pack of the right size in a listing may be what a crash has left. So only those count that
+    /// a committed snapshot of this job and host names: they were acknowledged as durable. Any
+    /// other is put again, which reads back what is there.
     fn survey(&self, id: &SnapshotId, cached: Option<&SnapshotId>) -> Result<()> {
         let depot = &self.depot;
         let sizes = depot.pack_sizes()?;
@@ -81,7 +84,9 @@ impl Target {
                     needs
                         .packs
                         .iter()
-                        .filter(|line| sizes.get(&line.pack).is_some_and(|s| s.contains(&line.size)))
+                        .filter(|line| {
+                            sizes.get(&line.pack).is_some_and(|s| s.contains(&line.size))
+                        })
                         .map(|line| (line.pack, line.size)),
                 ),
                 Err(error) if is_outage(&error) => return Err(error),
@@ -189,7 +194,8 @@ impl Shared {
         Ok(())
     }
 
-    /// A new number in the table of packs; an old pack is known at once, a new one when it is sealed.
+    /// A new number in the table of packs; an old pack is known at once, a new one when it is
+    /// sealed.
     pub fn new_pack(&self, line: Option<PackLine>) -> u32 {
         let mut table = lock(&self.table);
         table.push(line);
@@ -269,7 +275,11 @@ pub fn spool_file(dir: &Path, name: &str) -> Result<File> {
 
 impl Stages {
     /// Starts all threads.
-    pub fn start(shared: &Arc<Shared>, options: &WriterOptions, old: Option<Arc<Cache>>) -> Result<Self> {
+    pub fn start(
+        shared: &Arc<Shared>,
+        options: &WriterOptions,
+        old: Option<Arc<Cache>>,
+    ) -> Result<Self> {
         let workers = options.tuning.workers.max(1);
         let batches = workers * 2 + 3;
         let (work, work_out) = bounded(batches);
@@ -290,14 +300,27 @@ impl Stages {
         let body = spool_file(&options.state_dir, BODY_FILE)?;
         let cache = CacheWriter::create(&options.state_dir)?;
         let pack_bytes = options.tuning.pack_bytes;
-        let wiring =
-            Wiring { shared: shared.clone(), old, input: done_out, free: free_in, packs, pack_bytes };
+        let wiring = Wiring {
+            shared: shared.clone(),
+            old,
+            input: done_out,
+            free: free_in,
+            packs,
+            pack_bytes,
+        };
         let for_stage = shared.clone();
         let collector =
             spawn("collect", move || stage(&for_stage, || collect(wiring, body, cache)))?;
         threads.append(&mut Self::start_shipping(shared, options, &packs_out)?);
         let shared = shared.clone();
-        Ok(Self { shared, work: Some(work), free, next_batch: 0, threads, collector: Some(collector) })
+        Ok(Self {
+            shared,
+            work: Some(work),
+            free,
+            next_batch: 0,
+            threads,
+            collector: Some(collector),
+        })
     }
 
     fn start_shipping(
@@ -370,7 +393,8 @@ impl Stages {
         }
     }
 
-    /// Ends the feed and waits for all threads; what the collector has left, unless something failed.
+    /// Ends the feed and waits for all threads; what the collector has left, unless something
+    /// failed.
     pub fn join(&mut self, shared: &Shared) -> Result<Collected> {
         self.work = None;
         let collector = self.collector.take().context("the writer has ended")?;

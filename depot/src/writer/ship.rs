@@ -1,4 +1,5 @@
-//! Sealers encrypt full packs; shippers put them into one depot each. A sealed pack lives until the last depot has it.
+//! Sealers encrypt full packs; shippers put them into one depot each. A sealed pack lives until the
+//! last depot has it.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -70,12 +71,8 @@ pub fn ship(shared: &Shared, index: usize, input: &Receiver<Arc<Sealed>>) {
             continue;
         }
         let Sealed { line, bytes, .. } = &*sealed;
-        let put = target.depot.put(
-            &line.pack.pack_object(),
-            Body::Bytes(bytes),
-            line.size,
-            line.pack,
-        );
+        let put =
+            target.depot.put(&line.pack.pack_object(), Body::Bytes(bytes), line.size, line.pack);
         match put {
             Ok(()) => {
                 lock(&target.packs).insert(line.pack, line.size);

@@ -18,7 +18,7 @@ pub fn server() -> MariaDb {
     let server = MariaDb::start(Options { log_bin: true, ..Options::default() }).unwrap();
     server
         .sql(&format!(
-            "{ACCOUNT} CREATE DATABASE shop; CREATE TABLE shop.t (id INT AUTO_INCREMENT PRIMARY KEY, \
+            "{ACCOUNT} CREATE DATABASE shop; USE shop; CREATE TABLE shop.t (id INT AUTO_INCREMENT PRIMARY KEY, \
              v VARCHAR(200)); INSERT INTO shop.t (v) SELECT REPEAT('x', 150) FROM seq_1_to_5000;"
         ))
         .unwrap();

@@ -178,7 +178,8 @@ fn one_table_comes_back_into_a_running_server() {
             Some(shell) => {
                 site.server.sql(&std::mem::take(&mut statements)).unwrap();
                 let shell = shell.replace("-o mysql -g mysql", "").replace("DATADIR", &datadir);
-                assert!(Command::new("sh").arg("-c").arg(shell).status().unwrap().success());
+                let output = Command::new("sh").arg("-c").arg(&shell).output().unwrap();
+                assert!(output.status.success(), "{shell}: {output:?}");
             }
             None => statements += &format!("{step}\n"),
         }

@@ -9,7 +9,8 @@ use super::StoreError;
 
 const KEYS: [&str; 3] = ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"];
 
-/// From the file if there is one, else from `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`.
+/// From the file if there is one, else from `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
+/// `AWS_SESSION_TOKEN`.
 pub(super) fn load(file: Option<&Path>) -> Result<Credentials, StoreError> {
     let [id, secret, token] = match file {
         Some(path) => {
@@ -35,7 +36,8 @@ fn from_environment(key: &str) -> Option<String> {
     std::env::var(key.to_ascii_uppercase()).ok()
 }
 
-/// The first `key = value` of a TOML or INI text; quotes are taken off, sections and comments passed over.
+/// The first `key = value` of a TOML or INI text; quotes are taken off, sections and comments
+/// passed over.
 fn find(text: &str, key: &str) -> Option<String> {
     text.lines()
         .filter_map(|line| line.split_once('='))

@@ -72,7 +72,8 @@ fn meaning(status: u16, code: &str) -> Meaning {
     }
 }
 
-/// Maps an error of the SDK. It is generic because each operation of the SDK has an error type of its own.
+/// Maps an error of the SDK. It is generic because each operation of the SDK has an error type of
+/// its own.
 pub(super) fn failure<E>(operation: &Operation<'_>, error: SdkError<E, HttpResponse>) -> StoreError
 where
     E: Error + ProvideErrorMetadata + Send + Sync + 'static,

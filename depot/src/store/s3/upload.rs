@@ -1,7 +1,8 @@
 //! Creating an object in a bucket: at once, or in parts if it is large.
 //!
-//! Whatever happens, the object appears whole or not at all. Parts of an upload that was given up are aborted; if
-//! even that fails, they are invisible but may cost money until the bucket's lifecycle rule removes them.
+//! Whatever happens, the object appears whole or not at all. Parts of an upload that was given up
+//! are aborted; if even that fails, they are invisible but may cost money until the bucket's
+//! lifecycle rule removes them.
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
@@ -27,7 +28,8 @@ impl S3Store {
             self.create_in_parts(name, input)
         };
         match created {
-            // 412 is certain. 409 is not: the other writer may still fail, and then the name is free.
+            // 412 is certain. 409 is not: the other writer may still fail, and then the name is
+            // free.
             Err(StoreError::Exists { .. }) if self.stat(name)?.is_none() => {
                 let what = format!("create `{name}`: another writer is at it");
                 Err(StoreError::Unreachable { what, source: None })

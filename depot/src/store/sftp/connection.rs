@@ -1,7 +1,8 @@
 //! One SSH connection with its SFTP channel.
 //!
-//! Every call into libssh2 is bounded by the session's timeout. libssh2's own keepalive is not used: in blocking
-//! calls it shortens the timeout to the time until the next probe. The kernel probes the line instead.
+//! Every call into libssh2 is bounded by the session's timeout. libssh2's own keepalive is not
+//! used: in blocking calls it shortens the timeout to the time until the next probe. The kernel
+//! probes the line instead.
 
 use std::io;
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
@@ -15,8 +16,8 @@ use super::known_hosts::{self, KnownKeys};
 use super::login::Login;
 use super::{SftpConfig, StoreError, failure};
 
-/// Ciphers, most wanted first. libssh2 would take ChaCha20, which it computes in plain C: two thirds of the time of an
-/// upload. AES is computed by the processor.
+/// Ciphers, most wanted first. libssh2 would take ChaCha20, which it computes in plain C: two
+/// thirds of the time of an upload. AES is computed by the processor.
 const CIPHERS: &str = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,\
     aes128-ctr,aes192-ctr,aes256-ctr";
 
@@ -60,7 +61,8 @@ impl Connection {
         self.used_at = Instant::now();
     }
 
-    /// Whether it can be used again: not closed by the other side, and tried if it was idle for longer than this.
+    /// Whether it can be used again: not closed by the other side, and tried if it was idle for
+    /// longer than this.
     pub fn is_good(&self, idle_max: Duration) -> bool {
         // libssh2 made the socket non-blocking.
         match self.socket.peek(&mut [0]) {
@@ -77,7 +79,8 @@ impl Connection {
         self.sftp.stat(Path::new(".")).is_ok()
     }
 
-    /// Cuts the line, so that nothing waits for the other side any more: libssh2 would, on each close.
+    /// Cuts the line, so that nothing waits for the other side any more: libssh2 would, on each
+    /// close.
     pub fn cut(&self) {
         drop(self.socket.shutdown(Shutdown::Both));
     }

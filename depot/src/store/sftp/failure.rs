@@ -1,6 +1,7 @@
 //! What libssh2's and an SFTP server's errors mean here.
 //!
-//! The numbers are those of `libssh2.h` and `libssh2_sftp.h`, which the `ssh2` crate takes but does not name.
+//! The numbers are those of `libssh2.h` and `libssh2_sftp.h`, which the `ssh2` crate takes but does
+//! not name.
 
 use ssh2::{Error, ErrorCode};
 
@@ -34,7 +35,8 @@ pub(super) fn is_absent(error: &Error) -> bool {
     matches!(error.code(), ErrorCode::SFTP(FX_NO_SUCH_FILE | FX_NO_SUCH_PATH))
 }
 
-/// "Failure": OpenSSH's answer to a name that is taken, a full disk, and all else that has no code of its own.
+/// "Failure": OpenSSH's answer to a name that is taken, a full disk, and all else that has no code
+/// of its own.
 pub(super) fn is_unspecific(error: &Error) -> bool {
     error.code() == ErrorCode::SFTP(FX_FAILURE)
 }

@@ -1,8 +1,9 @@
-//! The host keys that we know, in the file format of OpenSSH, and the check of the one that a server shows.
+//! The host keys that we know, in the file format of OpenSSH, and the check of the one that a
+//! server shows.
 //!
-//! Strict: an unknown key is refused, a changed one loudly. Host names may be plain, patterns (`*`, `?`, `!`), or
-//! hashed; on a port other than 22 they are `[host]:port`, as OpenSSH writes them. `@revoked` keys are refused.
-//! Certificates (`@cert-authority`) are not used.
+//! Strict: an unknown key is refused, a changed one loudly. Host names may be plain, patterns (`*`,
+//! `?`, `!`), or hashed; on a port other than 22 they are `[host]:port`, as OpenSSH writes them.
+//! `@revoked` keys are refused. Certificates (`@cert-authority`) are not used.
 
 use std::fs;
 use std::io;
@@ -79,8 +80,8 @@ impl KnownKeys {
         self.trusted().next().is_none()
     }
 
-    /// What to negotiate: only the kinds of keys that we can check, else the server would choose another one, and it
-    /// would look changed.
+    /// What to negotiate: only the kinds of keys that we can check, else the server would choose
+    /// another one, and it would look changed.
     pub fn algorithms(&self) -> String {
         let is_known = |kind: &str| self.trusted().any(|key| key.kind == kind);
         let known: Vec<&str> = ALGORITHMS
@@ -165,7 +166,8 @@ fn kind_of(key: &[u8]) -> String {
     key.get(4..4 + length).map_or("?".into(), |kind| String::from_utf8_lossy(kind).into_owned())
 }
 
-/// The keys of one host in the text of a file. Lines that cannot be read are passed over, as OpenSSH does.
+/// The keys of one host in the text of a file. Lines that cannot be read are passed over, as
+/// OpenSSH does.
 fn keys_of(text: &str, host: &str, file: &Path) -> Vec<KnownKey> {
     let mut keys = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -208,7 +210,8 @@ fn is_hash_of(names: &str, kind: &str, key: &[u8], host: &str) -> bool {
         hosts.read_str(&line, KnownHostFileKind::OpenSSH)?;
         Ok(hosts.check(host, key))
     };
-    // An error is a kind of key or hash that libssh2 does not know: nothing that it could negotiate.
+    // An error is a kind of key or hash that libssh2 does not know: nothing that it could
+    // negotiate.
     matches!(check(), Ok(CheckResult::Match))
 }
 

@@ -1,4 +1,5 @@
-//! Logging in to an SSH server: password, key file or agent. Secrets are read once, when the store is opened.
+//! Logging in to an SSH server: password, key file or agent. Secrets are read once, when the store
+//! is opened.
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,8 @@
 //! A few connections, lent to one caller each.
 //!
-//! Whoever comes when all are lent waits for one; the wait ends because every call has its own deadline. A
-//! connection comes back only if the server's last answer made sense; otherwise it is cut and made again.
+//! Whoever comes when all are lent waits for one; the wait ends because every call has its own
+//! deadline. A connection comes back only if the server's last answer made sense; otherwise it is
+//! cut and made again.
 
 use std::sync::{Condvar, Mutex, MutexGuard};
 
