@@ -36,7 +36,7 @@ use hooks::{HookFacts, run_hook};
 pub const PROGRAM: &str = concat!("backupd ", env!("CARGO_PKG_VERSION"));
 
 /// While the daemon is stopping, a hook may take this long: something may have to be put back in order.
-const HOOK_TIMEOUT_STOPPING: Duration = Duration::from_secs(8);
+const HOOK_TIMEOUT_STOPPING: Duration = Duration::from_secs(4);
 
 /// A clock that is set back by less is waited out; ids stay in order.
 const CLOCK_STEP_MAX: TimeDelta = TimeDelta::minutes(10);
@@ -51,6 +51,17 @@ pub struct RunOptions {
     pub rescan: bool,
     /// Go on although the clock is behind the last backup.
     pub accept_clock: bool,
+}
+
+/// The end of a run: hooks, record. It happens once, whoever comes first: the run itself, or the daemon that cannot wait
+/// for it any longer.
+#[derive(Debug, Default)]
+pub struct Ending(AtomicBool);
+
+impl Ending {
+    fn claim(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
 }
 
 /// A run that is being made.
@@ -73,6 +84,7 @@ pub fn run_job(
     options: RunOptions,
     stop: &Stop,
     progress: &Arc<Progress>,
+    ending: &Ending,
 ) -> Result<RunReport> {
     let job = config.jobs.get(name).with_context(|| format!("there is no job `{name}`"))?;
     let state = JobState::open(&config.job_dir(name))?;
@@ -81,12 +93,41 @@ pub fn run_job(
     let run = Run { config, name, job, options, state: &state, stop: &run_stop, progress };
     tracing::info!(job = %name, "run starts");
     let mut report = run.attempt_in_time(stop);
-    run.run_after_hooks(&mut report);
-    if let Err(error) = state.record(&report).context("record the run") {
+    if ending.claim() {
+        end_run(name, job, &state, &mut report, run_stop.is_stopped());
+    }
+    Ok(report)
+}
+
+/// Ends a run that does not come to a safe point in time, when the program is about to end: an upload hangs, or the line is
+/// slow. It was told to stop, so it commits nothing any more. None if it has come to its end by itself.
+pub fn abandon_run(
+    config: &Config,
+    name: &JobName,
+    started: DateTime<Utc>,
+    ending: &Ending,
+) -> Option<RunReport> {
+    let job = config.jobs.get(name)?;
+    if !ending.claim() {
+        return None;
+    }
+    let error = stopped().into();
+    let mut report = RunReport::failed(name, kind_of(job), started, Utc::now(), &error);
+    end_run(name, job, &JobState::at(&config.job_dir(name)), &mut report, true);
+    Some(report)
+}
+
+fn end_run(name: &JobName, job: &Job, state: &JobState, report: &mut RunReport, is_hurried: bool) {
+    run_after_hooks(name, job, report, is_hurried);
+    if let Err(error) = state.record(report).context("record the run") {
         report.spoil(&error);
     }
-    log_end(&report);
-    Ok(report)
+    log_end(report);
+}
+
+fn stopped() -> Failure {
+    Failure::new(Exit::Interrupted, "the run was stopped; there is no backup of it")
+        .hint("start it again with `backupctl now`; a scheduled run is made up for")
 }
 
 impl Run<'_> {

@@ -352,8 +352,8 @@ mod tests {
             extra: vec!["--lock-ddl=REDUCED".into()],
         };
         let expected = "xtrabackup --defaults-file=/etc/holdfast/my.cnf --backup --stream=xbstream --target-dir=/tmp/x \
-            --socket=/run/mysqld/mysqld.sock --parallel=2 --throttle=40 --incremental-lsn=44404 --galera-info \
-            --lock-ddl=REDUCED";
+            --socket=/run/mysqld/mysqld.sock --parallel=2 --throttle=40 --incremental-lsn=44404 \
+            --galera-info --lock-ddl=REDUCED";
         assert_eq!(line(&backup_command(&at(BackupTool::Percona), &request).unwrap()), expected);
         let relative = BackupRequest {
             option_file: "my.cnf".into(),

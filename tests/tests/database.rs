@@ -1,4 +1,8 @@
 //! The `database` crate against a real MariaDB and its real backup tool.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
 
 #[path = "database/backup.rs"]
 mod backup;

@@ -99,8 +99,8 @@ fn import_whole(
     let files = exported.parts.get(&None).context("find files of the table")?;
     import_files(files, target, steps)?;
     if has_full_text_index(create) {
-        // The index lies in tablespaces that cannot be imported. To drop it and add it again crashes MariaDB 10.11.19, so
-        // the table is copied row by row, with all its indexes.
+        // The index lies in tablespaces that cannot be imported. To drop it and add it again crashes
+        // MariaDB 10.11.19, so the table is copied row by row, with all its indexes.
         steps.push(Step::Sql(format!("ALTER TABLE {} FORCE, ALGORITHM = COPY;", target.quoted())));
     }
     Ok(())

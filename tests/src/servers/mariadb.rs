@@ -128,7 +128,7 @@ impl MariaDb {
         let path = self.home.path().join(format!("{user}.cnf"));
         let mut text = format!("[client]\nuser={user}\nsocket={}\n", self.socket().display());
         if !password.is_empty() {
-            text.push_str(&format!("password=\"{password}\"\n"));
+            text = format!("{text}password=\"{password}\"\n");
         }
         let mut file =
             File::options().create(true).write(true).truncate(true).mode(0o600).open(&path)?;

@@ -103,7 +103,9 @@ fn full_and_increments_prepare_to_a_server_with_the_same_data() {
     ];
     let mut before = None;
     for (dir, change) in dirs.iter().zip([None].into_iter().chain(changes.map(Some))) {
-        change.map(|change| server.sql(change).unwrap());
+        if let Some(change) = change {
+            server.sql(change).unwrap();
+        }
         // A checkpoint, so that the increments have LSNs of their own.
         server.sql("SET GLOBAL innodb_log_checkpoint_now = ON").unwrap();
         let lsn = before.as_ref().map(|parent: &database::info::Positions| parent.to_lsn);
@@ -118,7 +120,7 @@ fn full_and_increments_prepare_to_a_server_with_the_same_data() {
         before = Some(now);
     }
     let expected = server.query(CHECKSUMS).unwrap();
-    let [full, first, second] = dirs.each_ref().map(|dir| dir.path());
+    let [full, first, second] = dirs.each_ref().map(tempfile::TempDir::path);
     prepare(full, &[first, second], false);
     let restored = MariaDb::start_on(full, Options::default()).unwrap();
     assert_eq!(restored.query(CHECKSUMS).unwrap(), expected);
@@ -144,10 +146,15 @@ fn tables_that_change_while_the_backup_runs_come_out_as_they_are_at_its_end() {
     let mut is_changed = false;
     let taken = run(&request, |line| {
         if line.contains("Acquired locks for BACKUP STAGE START") {
-            server.sql("USE shop; RENAME TABLE old TO new; DROP TABLE gone;
-                ALTER TABLE wide ADD COLUMN more INT; RENAME TABLE empty TO full; INSERT INTO full VALUES (1);
+            server
+                .sql(
+                    "USE shop; RENAME TABLE old TO new; DROP TABLE gone;
+                ALTER TABLE wide ADD COLUMN more INT; RENAME TABLE empty TO full;
+                INSERT INTO full VALUES (1);
                 CREATE TABLE fresh (id INT PRIMARY KEY); INSERT INTO fresh VALUES (1);
-                INSERT INTO ar SELECT seq, REPEAT('y', 1000) FROM seq_1_to_10000").unwrap();
+                INSERT INTO ar SELECT seq, REPEAT('y', 1000) FROM seq_1_to_10000",
+                )
+                .unwrap();
             is_changed = true;
         }
     });

@@ -7,7 +7,8 @@ use tests::servers::mariadb::{MariaDb, Options};
 fn every_character_becomes_the_file_name_that_the_server_makes() {
     let server = MariaDb::start(Options::default()).unwrap();
     let query = "SELECT seq, CAST(CONVERT(CAST(CONVERT(CHAR(seq USING utf16) USING utf8mb3)
-        AS CHAR CHARACTER SET utf8mb3) USING filename) AS BINARY) FROM seq_1_to_65535 WHERE seq NOT BETWEEN 55296 AND 57343";
+        AS CHAR CHARACTER SET utf8mb3) USING filename) AS BINARY) FROM seq_1_to_65535
+        WHERE seq NOT BETWEEN 55296 AND 57343";
     let rows = server.query(&format!("CREATE DATABASE d; USE d; {query}")).unwrap();
     let mut count = 0;
     for row in rows.lines() {

@@ -32,7 +32,7 @@ const TABLES: &str = "
 /// Unpacks and prepares only what one table needs.
 fn export(taken: &Taken, table: &TableName, directory: &Path) {
     let seen = unpack(&taken.stream[..], directory, |path| is_needed_for(path, table)).unwrap();
-    assert!(!has_renames(seen.files.iter().map(|path| path.as_path())));
+    assert!(!has_renames(seen.files.iter().map(std::path::PathBuf::as_path)));
     prepare(directory, &[], true);
 }
 

@@ -92,7 +92,7 @@ pub fn unpack(
         let path = target.join(&chunk.path);
         if chunk.first {
             let is_new = seen.files.insert(chunk.path.to_path_buf());
-            assert!(is_new || chunk.rewrite, "{path:?} came twice");
+            assert!(is_new || chunk.rewrite, "{} came twice", path.display());
             seen.rewritten += usize::from(chunk.rewrite);
             sizes.insert(chunk.path.to_path_buf(), 0);
             if wanted(&chunk.path) {
@@ -131,7 +131,7 @@ pub fn unpack(
                     fs::remove_file(&path).unwrap();
                 }
             }
-            Kind::End { size } => assert_eq!(*size, sizes[&*chunk.path], "{path:?}"),
+            Kind::End { size } => assert_eq!(*size, sizes[&*chunk.path], "{}", path.display()),
             Kind::Payload { .. } | Kind::Sparse { .. } => {}
         }
     }
@@ -168,7 +168,7 @@ pub fn tree(top: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 /// The positions of an unpacked backup.
 pub fn positions(directory: &Path) -> Positions {
-    let names = info::Metadata::ALL.into_iter().flat_map(|file| file.names());
+    let names = info::Metadata::ALL.into_iter().flat_map(info::Metadata::names);
     let files = names.filter_map(|n| Some(((*n).to_owned(), fs::read(directory.join(n)).ok()?)));
     let files = files.filter(|(_, bytes)| bytes.len() < info::METADATA_LENGTH_MAX).collect();
     Positions::parse(BackupTool::MariaDb, &files).unwrap()
