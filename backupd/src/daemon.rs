@@ -22,6 +22,7 @@ use chrono::{DateTime, Utc};
 use clap::Parser;
 use depot::block::BlockKey;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{CONFIG_PATH, Config};
 use crate::state::make_private_dir;
@@ -35,8 +36,10 @@ mod routes;
 
 use jobs::Jobs;
 
-/// Runs that are going on are given this long to come to a safe point.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Runs that are going on are given this long to come to a safe point. The rest of the 20 seconds is for hooks.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// Whoever waits for such a run is given this long to hear of its end.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Take backups on schedule, and when asked to by backupctl.
 #[derive(Debug, Parser)]
@@ -60,6 +63,8 @@ pub struct Daemon {
     jobs: Jobs,
     registry: Registry,
     shutdown: Shutdown,
+    /// Raised when runs that did not come to a safe point are left behind.
+    abandoned: CancellationToken,
     started: DateTime<Utc>,
 }
 
@@ -76,6 +81,7 @@ pub async fn run(config_path: &Path, config: Config, shutdown: Shutdown) -> Resu
         jobs: Jobs::default(),
         registry: Registry::default(),
         shutdown: shutdown.clone(),
+        abandoned: CancellationToken::new(),
         started: Utc::now(),
     });
     let config = daemon.config();
@@ -183,8 +189,13 @@ impl Daemon {
             tracing::info!("backupd has stopped");
             return Exit::Done;
         }
-        tracing::error!("a run did not come to a safe point within {} s", PATIENCE.as_secs());
-        Exit::Failed
+        tracing::warn!(
+            "a run does not come to a safe point: it is left behind, and commits nothing"
+        );
+        self.abandon_runs().await;
+        self.abandoned.cancel();
+        self.shutdown.finish(FAREWELL).await;
+        Exit::Done
     }
 
     /// What `systemctl status` shows.

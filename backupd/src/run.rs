@@ -158,13 +158,7 @@ impl Run<'_> {
     /// What was cut short says that it was; why is known here.
     fn explain(&self, error: anyhow::Error, is_late: bool, daemon_stop: &Stop) -> anyhow::Error {
         if daemon_stop.is_stopped() {
-            return Failure::new(
-                Exit::Interrupted,
-                "the run was stopped; there is no backup of it",
-            )
-            .hint("start it again with `backupctl now`; a scheduled run is made up for")
-            .because(error)
-            .into();
+            return stopped().because(error).into();
         }
         if is_late {
             let limit = format_duration(self.job.deadline.0);
@@ -320,26 +314,25 @@ impl Run<'_> {
             },
         )
     }
+}
 
-    /// These run even when the daemon is stopping: they may have to undo what `before` did.
-    fn run_after_hooks(&self, report: &mut RunReport) {
-        let is_hurried = self.stop.is_stopped();
-        let timeout = self.job.hook_timeout.0;
-        let timeout = if is_hurried { timeout.min(HOOK_TIMEOUT_STOPPING) } else { timeout };
-        let mut hooks = vec![("after", &self.job.after)];
-        if report.outcome == Outcome::Failed {
-            hooks.push(("after-failed", &self.job.after_failed));
-        }
-        for (what, command) in hooks {
-            let facts = HookFacts {
-                job: self.name.as_str(),
-                snapshot: report.snapshot.as_ref().map(ToString::to_string).unwrap_or_default(),
-                state: report.outcome.as_str(),
-                error: report.error.as_deref().unwrap_or_default(),
-            };
-            if let Err(error) = run_hook(what, command, &facts, timeout, &Stop::never()) {
-                report.spoil(&error);
-            }
+/// These run even when the daemon is stopping: they may have to undo what `before` did.
+fn run_after_hooks(name: &JobName, job: &Job, report: &mut RunReport, is_hurried: bool) {
+    let timeout = job.hook_timeout.0;
+    let timeout = if is_hurried { timeout.min(HOOK_TIMEOUT_STOPPING) } else { timeout };
+    let mut hooks = vec![("after", &job.after)];
+    if report.outcome == Outcome::Failed {
+        hooks.push(("after-failed", &job.after_failed));
+    }
+    for (what, command) in hooks {
+        let facts = HookFacts {
+            job: name.as_str(),
+            snapshot: report.snapshot.as_ref().map(ToString::to_string).unwrap_or_default(),
+            state: report.outcome.as_str(),
+            error: report.error.as_deref().unwrap_or_default(),
+        };
+        if let Err(error) = run_hook(what, command, &facts, timeout, &Stop::never()) {
+            report.spoil(&error);
         }
     }
 }

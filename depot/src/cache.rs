@@ -109,7 +109,9 @@ impl CacheWriter {
     /// Writes a full segment of a file's blocks and says where it is.
     pub fn segment(&mut self, blocks: &[OldBlock]) -> Result<u64> {
         let mut body = Vec::with_capacity(blocks.len() * RECORD_BYTES);
-        blocks.iter().for_each(|block| put_block(&mut body, block));
+        for block in blocks {
+            put_block(&mut body, block);
+        }
         self.record(&body)
     }
 
@@ -130,8 +132,12 @@ impl CacheWriter {
         for word in [stamp.mtime.1, stamp.ctime.1, segments.len() as u32] {
             body.extend_from_slice(&word.to_le_bytes());
         }
-        segments.iter().for_each(|at| body.extend_from_slice(&at.to_le_bytes()));
-        tail.iter().for_each(|block| put_block(&mut body, block));
+        for at in segments {
+            body.extend_from_slice(&at.to_le_bytes());
+        }
+        for block in tail {
+            put_block(&mut body, block);
+        }
         let at = self.record(&body)?;
         self.index.push((path_hash(path), at));
         Ok(())
@@ -165,8 +171,11 @@ impl CacheWriter {
         body.extend_from_slice(id.to_string().as_bytes());
         let trailer_at = self.record(&body)?;
         self.out.write_all(&trailer_at.to_le_bytes()).context("write cache")?;
-        let file =
-            self.out.into_inner().map_err(|error| error.into_error()).context("write cache")?;
+        let file = self
+            .out
+            .into_inner()
+            .map_err(std::io::IntoInnerError::into_error)
+            .context("write cache")?;
         file.replace(path).context("replace cache")
     }
 

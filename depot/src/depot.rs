@@ -3,10 +3,7 @@
 //!
 //! Nothing here renames, changes or deletes an object.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,17 +13,18 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::FORMAT_VERSION;
-use crate::names::{PackId, Sha256, SnapshotId, candidate, split_candidate};
-use crate::needs::Needs;
+use crate::names::{Sha256, SnapshotId, candidate};
 use crate::store::{Body, OBJECT_BYTES_MAX, ObjectInfo, Store, StoreConfig, StoreError};
+
+mod listing;
+mod object;
+
+pub(crate) use listing::SnapshotObjects;
+pub use object::ObjectReader;
 
 /// An object has at most this many candidates.
 pub const CANDIDATES_MAX: u32 = 10;
-/// Plain lists are refused above this: a million packs.
-const TEXT_BYTES_MAX: u64 = 128 << 20;
 const DESCRIPTION: &str = "depot.toml";
-const READ_AHEAD_BYTES: u64 = 4 << 20;
-const READ_AHEAD_BYTES_MAX: u64 = 32 << 20;
 
 /// Named folders of a depot; `pack` has 256 more in it.
 const FOLDERS: [&str; 6] = ["pack", "snapshot", "condemned", "keep", "log", "lease"];
@@ -66,7 +64,7 @@ fn standard_backoff() -> Backoff {
         attempts_max: 8,
         first: Duration::from_secs(1),
         factor: 3,
-        max: Duration::from_secs(60),
+        max: Duration::from_mins(1),
         jitter: 0.5,
     }
 }
@@ -237,7 +235,7 @@ impl Depot {
         }
         let mut hash = sha2::Sha256::new();
         let mut object = self.open_object(name, size);
-        object.ahead.store(READ_AHEAD_BYTES_MAX, Ordering::Relaxed);
+        object.read_far_ahead();
         io::copy(&mut object, &mut hash).with_context(|| format!("read `{name}`"))?;
         Ok(Sha256(hash.finalize().into()))
     }
@@ -308,148 +306,8 @@ impl Depot {
 
     /// Opens an object of any size for reading.
     pub fn open_object(&self, name: &str, size: u64) -> ObjectReader<'_> {
-        let ahead = Arc::new(AtomicU64::new(READ_AHEAD_BYTES));
-        let name = name.to_owned();
-        ObjectReader { depot: self, name, size, ahead, at: 0, held_at: 0, held: Vec::new() }
+        ObjectReader::new(self, name, size)
     }
-
-    /// Lists a folder.
-    pub fn list(&self, folder: &str) -> Result<Vec<ObjectInfo>> {
-        let listed = self.again(|| self.store.list(folder)).map_err(explain);
-        listed.with_context(|| format!("list `{folder}` of depot `{}`", self.name))
-    }
-
-    /// All packs that are there and that the keeper has not condemned, with the sizes of their
-    /// candidates.
-    pub fn pack_sizes(&self) -> Result<HashMap<PackId, Vec<u64>>> {
-        // First what is condemned: what the keeper deletes from now on is excluded already.
-        let condemned = self.condemned()?;
-        let mut sizes: HashMap<PackId, Vec<u64>> = HashMap::new();
-        for info in self.list_packs()? {
-            if !condemned.contains(&info.0) {
-                sizes.entry(info.0).or_default().push(info.1.size);
-            }
-        }
-        Ok(sizes)
-    }
-
-    /// All objects of packs: candidates too, and whatever the keeper has condemned.
-    pub fn list_packs(&self) -> Result<Vec<(PackId, ObjectInfo)>> {
-        let mut packs = Vec::new();
-        for number in 0..=255 {
-            for info in self.list(&format!("pack/{number:02x}"))? {
-                let (name, _) = split_candidate(&info.name);
-                let hex = name.rsplit('/').next().unwrap_or_default();
-                if let Ok(pack) = hex.parse::<PackId>() {
-                    packs.push((pack, info));
-                }
-            }
-        }
-        Ok(packs)
-    }
-
-    /// The packs that the keeper has condemned.
-    pub fn condemned(&self) -> Result<HashSet<PackId>> {
-        let mut condemned = HashSet::new();
-        for info in self.list("condemned")? {
-            condemned.extend(self.condemned_list(&info)?);
-        }
-        Ok(condemned)
-    }
-
-    /// The packs of one list; none if it was worked off meanwhile.
-    pub(crate) fn condemned_list(&self, info: &ObjectInfo) -> Result<Vec<PackId>> {
-        let Some(text) = self.read_text(info)? else { return Ok(Vec::new()) };
-        Ok(text.lines().filter_map(|line| line.parse::<PackId>().ok()).collect())
-    }
-
-    /// A plain text object, with anything that is not UTF-8 replaced; `None` if it is gone. Refused
-    /// above [`TEXT_BYTES_MAX`].
-    pub(crate) fn read_text(&self, info: &ObjectInfo) -> Result<Option<String>> {
-        ensure!(
-            info.size <= TEXT_BYTES_MAX,
-            Failure::new(Exit::Failed, format!("`{}` has {} bytes", info.name, info.size)).hint(
-                "no list is so long: look at who wrote it, and delete it on the depot's host"
-            )
-        );
-        let mut bytes = Vec::new();
-        match self.open_object(&info.name, info.size).read_to_end(&mut bytes) {
-            Ok(_) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-            Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("read `{}`", info.name)),
-        }
-    }
-
-    /// What is in the folder of snapshots, by id: manifests and needs lists with all their
-    /// candidates.
-    pub(crate) fn list_snapshots(&self) -> Result<BTreeMap<SnapshotId, SnapshotObjects>> {
-        let mut found: BTreeMap<SnapshotId, SnapshotObjects> = BTreeMap::new();
-        for info in self.list("snapshot")? {
-            let (name, _) = split_candidate(&info.name);
-            let name = name.strip_prefix("snapshot/").unwrap_or_default();
-            let (text, is_manifest) = match (name.strip_suffix(".age"), name.strip_suffix(".needs"))
-            {
-                (Some(text), _) => (text, true),
-                (_, Some(text)) => (text, false),
-                _ => continue,
-            };
-            let Ok(id) = text.parse::<SnapshotId>() else { continue };
-            let objects = found.entry(id).or_default();
-            if is_manifest { objects.manifests.push(info) } else { objects.needs.push(info) }
-        }
-        Ok(found)
-    }
-
-    /// The snapshots that have a manifest, in the order of their ids. Whether it is whole, only its
-    /// needs list can tell: see [`Self::needs`].
-    pub fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
-        let mut snapshots = Vec::new();
-        for (id, objects) in self.list_snapshots()? {
-            let largest = objects.manifests.iter().max_by_key(|info| info.size);
-            if let Some(info) = largest {
-                let arrived = info.arrived.into();
-                snapshots.push(SnapshotInfo { id, arrived, manifest_bytes: info.size });
-            }
-        }
-        Ok(snapshots)
-    }
-
-    /// The needs list of a committed snapshot: the first candidate that is whole and whose manifest
-    /// is there in its size.
-    pub fn needs(&self, id: &SnapshotId) -> Result<Needs> {
-        let mut problem = None;
-        for number in 0..CANDIDATES_MAX {
-            let name = candidate(&id.needs_object(), number);
-            let Some(info) = self.again(|| self.store.stat(&name)).map_err(explain)? else {
-                continue;
-            };
-            let Some(text) = self.read_text(&info)? else { continue };
-            let fitting = Needs::parse(&text).and_then(|needs| {
-                self.find(&id.manifest_object(), Some(needs.manifest.1), None)?;
-                Ok(needs)
-            });
-            match fitting {
-                Ok(needs) => return Ok(needs),
-                Err(error) if is_outage(&error) => return Err(error),
-                Err(error) => problem = problem.or(Some(error)),
-            }
-        }
-        let missing = || anyhow::anyhow!("it is not there");
-        Err(problem.unwrap_or_else(missing))
-            .with_context(|| format!("read needs of `{id}` in depot `{}`", self.name))
-    }
-}
-
-/// The objects of one snapshot.
-#[derive(Debug, Default)]
-pub(crate) struct SnapshotObjects {
-    pub manifests: Vec<ObjectInfo>,
-    pub needs: Vec<ObjectInfo>,
-}
-
-fn is_missing(error: &io::Error) -> bool {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<StoreError>());
-    matches!(inner, Some(StoreError::Missing { .. }))
 }
 
 /// Writes the description of a new depot, and proves with it that the store refuses to write over
@@ -489,64 +347,4 @@ fn parse_description(bytes: &[u8]) -> Result<Description> {
 fn damaged_description(error: &toml::de::Error) -> Failure {
     Failure::new(Exit::Failed, format!("depot.toml cannot be read: {}", error.message()))
         .hint("if no backup is in the depot yet, delete this file and run `backupctl depot init`")
-}
-
-/// Reads an object through ranges, so that one of any size needs little memory.
-pub struct ObjectReader<'d> {
-    depot: &'d Depot,
-    name: String,
-    size: u64,
-    ahead: Arc<AtomicU64>,
-    at: u64,
-    held_at: u64,
-    held: Vec<u8>,
-}
-
-impl ObjectReader<'_> {
-    /// How many bytes the next request fetches, to be set before a seek to a place whose length is
-    /// known.
-    pub fn ahead(&self) -> Arc<AtomicU64> {
-        self.ahead.clone()
-    }
-
-    fn fetch(&mut self) -> Result<(), StoreError> {
-        let ahead = self.ahead.load(Ordering::Relaxed).clamp(1, READ_AHEAD_BYTES_MAX);
-        let length = ahead.min(self.size - self.at);
-        let read = || self.depot.store.read_range(&self.name, self.at, length as usize);
-        self.held = self.depot.again(read)?;
-        self.held_at = self.at;
-        Ok(())
-    }
-}
-
-impl Read for ObjectReader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.at >= self.size || buffer.is_empty() {
-            return Ok(0);
-        }
-        let held_end = self.held_at + self.held.len() as u64;
-        if !(self.held_at..held_end).contains(&self.at) {
-            self.fetch().map_err(io::Error::other)?;
-            if self.held.is_empty() {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "object is cut short"));
-            }
-        }
-        let from = (self.at - self.held_at) as usize;
-        let count = buffer.len().min(self.held.len() - from);
-        buffer[..count].copy_from_slice(&self.held[from..from + count]);
-        self.at += count as u64;
-        Ok(count)
-    }
-}
-
-impl Seek for ObjectReader<'_> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let target = match to {
-            SeekFrom::Start(offset) => Some(offset),
-            SeekFrom::Current(by) => self.at.checked_add_signed(by),
-            SeekFrom::End(by) => self.size.checked_add_signed(by),
-        };
-        self.at = target.ok_or_else(|| io::Error::other("seek before the start"))?;
-        Ok(self.at)
-    }
 }

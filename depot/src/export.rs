@@ -46,7 +46,7 @@ pub fn tar<W: Write>(
     while let Some(line) = reader.next_line()? {
         match line {
             Line::Blocks { file, mut blocks } => {
-                earlier.entry(file).or_default().append(&mut blocks)
+                earlier.entry(file).or_default().append(&mut blocks);
             }
             Line::Entry(entry) => {
                 let mut refs = entry.file.and_then(|n| earlier.remove(&n)).unwrap_or_default();

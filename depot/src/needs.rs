@@ -86,7 +86,7 @@ impl Needs {
                 ["state", word] => needs.state = value_of(&STATES, word)?,
                 ["parent", id] => needs.parent = Some(id.parse()?),
                 ["bytes", bytes, stored] => {
-                    (needs.bytes, needs.stored) = (number(bytes)?, number(stored)?)
+                    (needs.bytes, needs.stored) = (number(bytes)?, number(stored)?);
                 }
                 ["manifest", sum, size] => {
                     needs.manifest = (sum.parse()?, number(size)?);

@@ -23,11 +23,11 @@ pub use act::{Pruned, keep, perform, unkeep};
 pub use survey::{Condemned, Kept, PackObject, Survey, survey};
 
 /// How long a condemned pack stays, by default and at least: longer than any run of an agent.
-pub const GRACE: Duration = Duration::from_secs(72 * 3600);
+pub const GRACE: Duration = Duration::from_hours(72);
 /// A pack younger than this may belong to a run that is not committed yet.
-const RUN_MAX: Duration = Duration::from_secs(48 * 3600);
+const RUN_MAX: Duration = Duration::from_hours(48);
 /// After so long without a backup, a prune wants to be told.
-const SILENCE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+const SILENCE_MAX: Duration = Duration::from_hours(7 * 24);
 
 /// What to keep of a job on one host. A snapshot stays if any rule wants it; without any rule
 /// everything stays.

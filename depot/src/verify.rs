@@ -265,7 +265,7 @@ fn read_wanted(reader: &mut SnapshotReader<'_>, id: &SnapshotId) -> Result<Conte
     while let Some(line) = reader.next_line()? {
         match line {
             Line::Blocks { file, mut blocks } => {
-                earlier.entry(file).or_default().append(&mut blocks)
+                earlier.entry(file).or_default().append(&mut blocks);
             }
             Line::Entry(entry) => {
                 let mut refs = entry.file.and_then(|n| earlier.remove(&n)).unwrap_or_default();

@@ -3,6 +3,7 @@
 //! could be taken for a backup.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -46,10 +47,6 @@ impl Bench {
 
     fn state(&self) -> &Path {
         self.dir.path()
-    }
-
-    fn depot(&self, name: &str) -> Arc<Depot> {
-        Arc::new(Depot::init_store(name, Store::Memory(MemoryStore::default())).expect("init"))
     }
 
     fn options(&self, second: u32) -> WriterOptions {
@@ -147,8 +144,12 @@ fn feed(writer: &mut SnapshotWriter, tree: &Tree) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn new_depot(name: &str) -> Arc<Depot> {
+    Arc::new(Depot::init_store(name, Store::Memory(MemoryStore::default())).expect("init"))
+}
+
 fn random_tree(seed: u64) -> Tree {
-    println!("seed {seed}");
+    drop(writeln!(std::io::stderr(), "seed {seed}"));
     let mut random = StdRng::seed_from_u64(seed);
     let mut tree = Tree::new();
     for number in 0..24 {
@@ -179,7 +180,7 @@ fn packs_in(depot: &Depot) -> usize {
 #[test]
 fn what_goes_in_comes_out() {
     let bench = Bench::new();
-    let depot = bench.depot("main");
+    let depot = new_depot("main");
     let tree = random_tree(7);
     let report = bench.backup(1, &tree, std::slice::from_ref(&depot)).expect("backup");
     assert_eq!(report.state, SnapshotState::Complete);
@@ -196,7 +197,7 @@ fn what_goes_in_comes_out() {
 #[test]
 fn an_unchanged_tree_stores_nothing_new() {
     let bench = Bench::new();
-    let depot = bench.depot("main");
+    let depot = new_depot("main");
     let mut tree = random_tree(8);
     let first = bench.backup(1, &tree, std::slice::from_ref(&depot)).expect("first");
     let count = packs_in(&depot);
@@ -214,7 +215,7 @@ fn an_unchanged_tree_stores_nothing_new() {
 #[test]
 fn other_recipients_or_another_key_mean_a_full_backup() {
     let mut bench = Bench::new();
-    let depot = bench.depot("main");
+    let depot = new_depot("main");
     let tree = random_tree(9);
     let first = bench.backup(1, &tree, std::slice::from_ref(&depot)).expect("first");
     bench.key = BlockKey::generate();
@@ -229,7 +230,7 @@ fn other_recipients_or_another_key_mean_a_full_backup() {
 #[test]
 fn a_run_that_is_dropped_or_stopped_commits_nothing() {
     let bench = Bench::new();
-    let depot = bench.depot("main");
+    let depot = new_depot("main");
     let tree = random_tree(10);
     let mut writer = SnapshotWriter::start(bench.options(1), vec![depot.clone()]).expect("start");
     feed(&mut writer, &tree).expect("feed");
@@ -251,14 +252,14 @@ fn a_run_that_is_dropped_or_stopped_commits_nothing() {
 #[test]
 fn a_file_begun_anew_counts_once_and_a_problem_makes_it_partial() {
     let bench = Bench::new();
-    let depot = bench.depot("main");
+    let depot = new_depot("main");
     let mut writer = SnapshotWriter::start(bench.options(1), vec![depot.clone()]).expect("start");
     let path = EntryPath::new("a").expect("valid");
     let file = writer.open(path.clone()).expect("open");
     writer.write(file, &vec![1; 300_000]).expect("write");
     writer.abandon(file).expect("abandon");
     let file = writer.open(path).expect("open");
-    writer.write(file, &[2; 100_000]).expect("write");
+    writer.write(file, &vec![2; 100_000]).expect("write");
     writer.skip(file, 1 << 20).expect("skip");
     writer.write(file, &[3; 10]).expect("write");
     writer.close(file, None, true, Stamp::default()).expect("close");
@@ -275,7 +276,7 @@ fn a_file_begun_anew_counts_once_and_a_problem_makes_it_partial() {
 #[test]
 fn large_files_span_several_lines_and_segments() {
     let bench = Bench::new();
-    let depot = bench.depot("main");
+    let depot = new_depot("main");
     let mut tree = Tree::new();
     let mut content = vec![0; 5000 * 4096 + 17];
     StdRng::seed_from_u64(11).fill_bytes(&mut content);
@@ -298,7 +299,7 @@ fn large_files_span_several_lines_and_segments() {
 #[test]
 fn parts_of_a_pack_are_fetched_without_the_rest() {
     let bench = Bench::new();
-    let depot = bench.depot("main");
+    let depot = new_depot("main");
     let report = bench.backup(1, &random_tree(12), std::slice::from_ref(&depot)).expect("backup");
     let reader = SnapshotReader::open(&depot, &report.id, &bench.identities).expect("open");
     let pack = reader.packs()[0];
@@ -318,7 +319,7 @@ fn parts_of_a_pack_are_fetched_without_the_rest() {
 #[test]
 fn a_depot_that_missed_runs_is_caught_up() {
     let bench = Bench::new();
-    let (one, two) = (bench.depot("one"), bench.depot("two"));
+    let (one, two) = (new_depot("one"), new_depot("two"));
     let mut tree = random_tree(13);
     let both = [one.clone(), two.clone()];
     bench.backup(1, &tree, &both).expect("both");
@@ -336,7 +337,7 @@ fn a_depot_that_missed_runs_is_caught_up() {
 #[test]
 fn a_torn_pack_is_put_again_and_may_be_swept() {
     let bench = Bench::new();
-    let depot = bench.depot("main");
+    let depot = new_depot("main");
     let tree = random_tree(14);
     let first = bench.backup(1, &tree, std::slice::from_ref(&depot)).expect("backup");
     let pack = depot.needs(&first.id).expect("needs").packs[0];
@@ -354,7 +355,7 @@ fn a_torn_pack_is_put_again_and_may_be_swept() {
 #[test]
 fn a_torn_manifest_is_no_snapshot_for_the_keeper() {
     let bench = Bench::new();
-    let depot = bench.depot("main");
+    let depot = new_depot("main");
     let tree = random_tree(15);
     let first = bench.backup(1, &tree, std::slice::from_ref(&depot)).expect("first");
     let second = bench.backup(2, &tree, std::slice::from_ref(&depot)).expect("second");
@@ -371,7 +372,7 @@ fn a_torn_manifest_is_no_snapshot_for_the_keeper() {
 #[test]
 fn two_depots_with_one_id_and_a_taken_snapshot_id_are_refused() {
     let bench = Bench::new();
-    let depot = bench.depot("main");
+    let depot = new_depot("main");
     let twice = vec![depot.clone(), depot.clone()];
     assert!(SnapshotWriter::start(bench.options(1), twice).is_err());
     bench.backup(1, &random_tree(16), std::slice::from_ref(&depot)).expect("backup");
@@ -382,7 +383,7 @@ fn two_depots_with_one_id_and_a_taken_snapshot_id_are_refused() {
 #[test]
 fn verify_names_what_is_damaged_and_deep_verify_the_files() {
     let bench = Bench::new();
-    let depot = bench.depot("main");
+    let depot = new_depot("main");
     let report = bench.backup(1, &random_tree(17), std::slice::from_ref(&depot)).expect("backup");
     let ids = [report.id.clone()];
     let (progress, stop) = (Progress::default(), Stop::never());
@@ -409,7 +410,7 @@ fn verify_names_what_is_damaged_and_deep_verify_the_files() {
 #[test]
 fn an_export_is_a_tar_archive_of_everything() {
     let bench = Bench::new();
-    let depot = bench.depot("main");
+    let depot = new_depot("main");
     let tree = random_tree(18);
     let report = bench.backup(1, &tree, std::slice::from_ref(&depot)).expect("backup");
     let progress = Progress::default();

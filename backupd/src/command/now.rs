@@ -106,9 +106,12 @@ async fn follow(
             }
             Some(RunEvent::Report(report)) => return Ok(*report),
             Some(RunEvent::Stopped) | None => {
-                return Err(Failure::new(Exit::Interrupted, "the daemon is stopping")
-                    .hint("look at `systemctl status backupd`")
-                    .into());
+                return Err(Failure::new(
+                    Exit::Interrupted,
+                    "the run was stopped: the daemon is stopping",
+                )
+                .hint("look at `systemctl status backupd`")
+                .into());
             }
         }
     }

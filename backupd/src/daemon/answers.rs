@@ -50,7 +50,7 @@ pub enum RunEvent {
     Progress(Snapshot),
     /// The last line: how it ended.
     Report(Box<RunReport>),
-    /// The last line: it never began, because the daemon is stopping.
+    /// The last line: it never began or was left behind, because the daemon is stopping.
     Stopped,
 }
 

@@ -13,13 +13,14 @@ use chassis::schedule::Schedule;
 use chrono::{DateTime, Utc};
 use depot::names::JobName;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::answers::JobStatus;
 use super::{Daemon, lock};
 use crate::config::{Config, Job};
 use crate::report::RunReport;
-use crate::run::{RunOptions, kind_of, run_job};
+use crate::run::{Ending, RunOptions, abandon_run, kind_of, run_job};
 use crate::state::{History, JobState};
 
 /// All jobs that are configured.
@@ -45,6 +46,8 @@ struct Hand {
     options: Mutex<RunOptions>,
     /// How far the run is that is on.
     progress: Mutex<Option<Arc<Progress>>>,
+    /// When the run that is on began, and its end.
+    ending: Mutex<Option<(DateTime<Utc>, Arc<Ending>)>>,
     history: Mutex<History>,
 }
 
@@ -158,6 +161,7 @@ impl Daemon {
         let hand = Arc::new(Hand {
             options: Mutex::default(),
             progress: Mutex::default(),
+            ending: Mutex::default(),
             history: Mutex::new(history.clone()),
         });
         let stop = self.shutdown.token.child_token();
@@ -193,11 +197,13 @@ impl Daemon {
         self.show_running(name, true);
         self.show_status();
         let started = Utc::now();
+        let ending = Arc::new(Ending::default());
+        *lock(&hand.ending) = Some((started, Arc::clone(&ending)));
         let stop = self.shutdown.stop();
         let run = {
             let (config, name) = (Arc::clone(&config), name.clone());
             tracing::info!(job = %name, ?reason, "run is due");
-            move || run_job(&config, &name, options, &stop, &progress)
+            move || run_job(&config, &name, options, &stop, &progress, &ending)
         };
         // A panic is a bug of ours: its message is on standard error; the daemon goes on.
         let outcome = tokio::task::spawn_blocking(run).await.unwrap_or_else(|panic| {
@@ -210,8 +216,20 @@ impl Daemon {
         self.show_running(name, false);
         *lock(&hand.history) = history;
         *lock(&hand.progress) = None;
+        *lock(&hand.ending) = None;
         self.show_status();
         report
+    }
+
+    /// Ends the runs that are still on for good, all at once: only before the program ends.
+    pub(super) async fn abandon_runs(&self) {
+        let mut ends = JoinSet::new();
+        for job in self.jobs.all() {
+            let Some((started, ending)) = lock(&job.hand.ending).clone() else { continue };
+            let (config, name) = (self.config(), job.name.clone());
+            ends.spawn_blocking(move || abandon_run(&config, &name, started, &ending));
+        }
+        ends.join_all().await;
     }
 }
 

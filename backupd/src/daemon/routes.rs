@@ -17,6 +17,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::io::ReaderStream;
+use tokio_util::sync::CancellationToken;
 
 use super::answers::{Accepted, NextRun, RunEvent, StatusAnswer};
 use super::jobs::JobHandle;
@@ -90,7 +91,7 @@ async fn run(
         return Ok(Json(Accepted { accepted: true }).into_response());
     }
     let (writer, reader) = tokio::io::duplex(STREAM_BYTES);
-    daemon.shutdown.spawn(follow(job, ticket, writer));
+    daemon.shutdown.spawn(follow(job, ticket, writer, daemon.abandoned.clone()));
     Ok(Body::from_stream(ReaderStream::new(reader)).into_response())
 }
 
@@ -105,7 +106,12 @@ fn unknown(daemon: &Daemon, name: &JobName) -> Failure {
 }
 
 /// Tells how far the run is until it has ended. Whoever hangs up ends the telling, not the run.
-async fn follow(job: Arc<JobHandle>, ticket: Ticket, mut writer: DuplexStream) {
+async fn follow(
+    job: Arc<JobHandle>,
+    ticket: Ticket,
+    mut writer: DuplexStream,
+    abandoned: CancellationToken,
+) {
     let mut status = job.status.clone();
     let mut ticks = interval(PROGRESS_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -119,6 +125,11 @@ async fn follow(job: Arc<JobHandle>, ticket: Ticket, mut writer: DuplexStream) {
             return;
         }
         let is_written = tokio::select! {
+            biased;
+            () = abandoned.cancelled() => {
+                write_event(&mut writer, &RunEvent::Stopped).await;
+                return;
+            }
             changed = status.changed() => {
                 if changed.is_err() {
                     write_event(&mut writer, &RunEvent::Stopped).await;

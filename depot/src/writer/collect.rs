@@ -91,7 +91,7 @@ impl Collector {
         for item in items {
             match item {
                 Item::Block { file, old, result, .. } => {
-                    self.block(file, old, result, &batch.packed)?
+                    self.block(file, old, result, &batch.packed)?;
                 }
                 Item::Zeros { file } => self.refer(file, OldBlock::ZERO)?,
                 Item::Close { file, entry, stamp } => self.close(file, *entry, stamp)?,
@@ -206,8 +206,10 @@ impl Collector {
         self.send_pack()?;
         let mut out = self.body.finish().context("end zstd frame")?;
         out.flush().context("write spool file")?;
-        let body =
-            out.into_inner().map_err(|error| error.into_error()).context("write spool file")?;
+        let body = out
+            .into_inner()
+            .map_err(std::io::IntoInnerError::into_error)
+            .context("write spool file")?;
         Ok(Collected { body, cache: self.cache, entries: self.entries, bytes: self.bytes })
     }
 }

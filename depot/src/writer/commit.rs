@@ -21,7 +21,7 @@ use crate::needs::Needs;
 use crate::store::Body;
 
 /// A run may not last longer: the keeper may take what it refers to 72 hours after it condemned it.
-const RUN_MAX: Duration = Duration::from_secs(48 * 3600);
+const RUN_MAX: Duration = Duration::from_hours(48);
 const MANIFEST_FILE: &str = "manifest.spool";
 const COPY_FILE: &str = "copy.spool";
 
@@ -208,7 +208,7 @@ impl SnapshotWriter {
             if source.depot.id() == target.depot.id() || !source.is_well() {
                 continue;
             }
-            let missed = self.missed(source, target, commit).and_then(|missed| {
+            let missed = Self::missed(source, target, commit).and_then(|missed| {
                 missed.iter().try_for_each(|id| {
                     self.copy_snapshot(source, target, id)?;
                     count += 1;
@@ -223,7 +223,7 @@ impl SnapshotWriter {
     }
 
     /// What `source` has whole and `target` has not, after the last one that `target` has whole.
-    fn missed(&self, source: &Target, target: &Target, commit: &Commit) -> Result<Vec<SnapshotId>> {
+    fn missed(source: &Target, target: &Target, commit: &Commit) -> Result<Vec<SnapshotId>> {
         let mine = |id: &SnapshotId| {
             id.job == commit.id.job && id.host == commit.id.host && *id < commit.id
         };

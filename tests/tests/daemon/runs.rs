@@ -1,6 +1,7 @@
 //! Runs that were asked for: how they end, and what hooks, depots and other runs do to them.
 
 use std::fs;
+use std::path::Path;
 
 use super::lab::{Lab, shell, wait_for};
 
@@ -121,11 +122,14 @@ fn a_depot_that_is_down_does_not_stop_the_others_and_is_caught_up() {
     let second = lab.path("second");
     let table = format!("[depots.second.directory]\npath = '{}'\n", second.display());
     lab.configure(&format!("{}{table}", lab.site("")));
+    lab.ctl(&["depot", "init", "second"]).expect(0);
     let _daemon = lab.start();
+    lab.ctl(&["now"]).expect(0);
+    move_away(&second, &lab.path("away"));
     lab.ctl(&["now"]).expect(3).expect_out("site: partial").expect_error("not in depot second: ");
     lab.ctl(&["status"]).expect(1).expect_out("vault").expect_out("second (down)");
     lab.ctl(&["list"]).expect(3).expect_error("second").expect_out(" vault\n");
-    lab.ctl(&["depot", "init", "second"]).expect(0);
+    move_away(&lab.path("away"), &second);
     lab.ctl(&["status"]).expect(1).expect_out("second (behind)");
     lab.ctl(&["now"]).expect(0);
     lab.ctl(&["status"]).expect(0);
@@ -133,7 +137,12 @@ fn a_depot_that_is_down_does_not_stop_the_others_and_is_caught_up() {
     for row in rows.as_array().unwrap() {
         assert_eq!(row["depots"].as_array().unwrap().len(), 2, "{row}");
     }
-    lab.ctl(&["verify", "--depot", "second"]).expect(0).expect_out("second: OK: 2 backups");
+    lab.ctl(&["verify", "--depot", "second"]).expect(0).expect_out("second: OK: 3 backups");
+}
+
+#[expect(clippy::disallowed_methods, reason = "an unmounted disk does not wait for fsync either")]
+fn move_away(from: &Path, to: &Path) {
+    fs::rename(from, to).unwrap();
 }
 
 #[test]
@@ -163,6 +172,9 @@ fn a_clock_that_was_set_back_is_told_and_can_be_accepted() {
         .expect(1)
         .expect_error("behind the last backup")
         .expect_error("--accept-clock");
+    // The id of the next one must be another than that of the first, which the memory has lost.
+    let second = || chrono::Utc::now().format("%H%M%SZ").to_string();
+    wait_for("is a second later", || !id.contains(&second()), || id.clone());
     lab.ctl(&["now", "--accept-clock"]).expect(0);
     lab.ctl(&["now"]).expect(0);
 }
