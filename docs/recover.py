@@ -9,11 +9,10 @@ DEPOT is a directory: mount the depot, or copy it first (`rclone copy`, `sftp -r
 It writes only into TARGET, which must be empty or new. The format is in format.md, the steps by hand are in
 recover-by-hand.md. Each pack is checked against its SHA-256 and was authenticated by age. The keyed BLAKE3 names of
 single blocks are not checked: Python's standard library has no BLAKE3.
-
 Exit: 0 done, 1 failed, 2 wrong usage, 3 done but for the files named on standard error.
 """
-import argparse, base64, bisect, concurrent.futures, fnmatch, grp, hashlib, json, os, pwd, re
-import struct, subprocess, sys
+import argparse, base64, bisect, concurrent.futures, fnmatch, grp, hashlib, json, os, pwd, re, struct
+import subprocess, sys
 
 RECORD = struct.Struct("<IQII")  # number of the file, offset in it, offset in the pack's payload, stored length
 BATCH = 64                       # so many blocks, of 1 MiB at most, are decompressed in one go
@@ -38,8 +37,8 @@ def find(depot, name, size, checksum):
 
 def snapshots(depot):
     """Ids of all backups, oldest first: a backup exists if its manifest does."""
-    names = os.listdir(os.path.join(depot, "snapshot"))
-    found = (re.fullmatch(r"(.+?--(\d{8}T\d{6}Z)--.+)\.age(\.\d)?", name) for name in names)
+    form = re.compile(r"(.+?--(\d{8}T\d{6}Z)--.+)\.age(\.\d)?")
+    found = map(form.fullmatch, os.listdir(os.path.join(depot, "snapshot")))
     return [id for _, id in sorted({(m[2], m[1]) for m in found if m})]
 
 def find_manifest(depot, id):
@@ -57,11 +56,10 @@ def read_manifest(path, keys):
     age = subprocess.Popen(["age", "-d", *keys, path], stdout=subprocess.PIPE)
     zstd = subprocess.Popen(["zstd", "-dcq"], stdin=age.stdout, stdout=subprocess.PIPE)
     age.stdout.close()
-    line = {}
-    for text in zstd.stdout:
-        line = json.loads(text)
-        yield line
-    if zstd.wait() or age.wait() or "end" not in line:
+    line = b""
+    for line in zstd.stdout:
+        yield json.loads(line)
+    if zstd.wait() or age.wait() or not line.startswith(b'{"end"'):
         fail(f"{path} is cut short or damaged, or this identity does not open it")
 
 # ---- the manifest: a list of files and of the blocks that they are made of ----
@@ -71,8 +69,7 @@ class Tree:
         self.kinds, self.entries = {b".": "dir"}, []   # path -> what it is; what to make
         self.files, self.ends, self.numbers = [], [], {}  # entry or None; bytes so far; manifest's number -> ours
         self.wanted, self.head = wanted, next(lines)
-        if self.head.get("holdfast") != 1:
-            fail("this script reads format version 1 only")
+        self.head.get("holdfast") == 1 or fail("this script reads format version 1 only")
         self.starts, self.sizes = zip(*self.head["cuts"])
         for line in lines:
             if "pack" in line:
@@ -95,20 +92,21 @@ class Tree:
             number, size = self.numbers.get(entry.get("file"), len(self.files)), entry.setdefault("size", 0)
             self.add_blocks(number, entry.get("blocks", []))
             self.files[number] = entry
-            if not size <= self.ends[number] < size + self.size_at(max(size - 1, 0)):
-                fail(f"the blocks of {path} do not make up its size")
+            fits = size <= self.ends[number] < size + self.size_at(max(size - 1, 0))
+            fits or fail(f"the blocks of {path} do not make up its size")
 
     def claim(self, path, kind):
         """Refuses a path that leads out of the target, is there twice, or goes through something not a folder."""
         parts = path.split(b"/")
-        if b"\0" in path or (path != b"." and {b"", b".", b".."} & set(parts)):
+        above = [b"/".join(parts[:end]) for end in range(1, len(parts))]
+        is_plain = b"\0" not in path and (path == b"." or not {b"", b".", b".."} & set(parts))
+        is_taken = path in self.kinds and not self.kinds[path] == kind == "dir"
+        if not is_plain or is_taken or any(self.kinds.setdefault(folder, "dir") != "dir" for folder in above):
             fail(f"unsafe path {path}")
-        for end in range(1, len(parts)):
-            if self.kinds.setdefault(b"/".join(parts[:end]), "dir") != "dir":
-                fail(f"unsafe path {path}: it goes through something that is not a folder")
-        if path in self.kinds and not self.kinds[path] == kind == "dir":
-            fail(f"unsafe path {path}: it is there twice")
         self.kinds[path] = kind
+
+    def wanted_blocks(self, pack):
+        return [block for block in RECORD.iter_unpack(self.blocks[pack]) if self.files[block[0]]]
 
     def size_at(self, offset):
         return self.sizes[bisect.bisect_right(self.starts, offset) - 1]
@@ -126,8 +124,7 @@ class Tree:
                 at += self.size_at(at)
         self.ends[number] = at
 
-    def skip(self, at, count):
-        """Where `count` blocks end that begin at `at`."""
+    def skip(self, at, count):  # where so many blocks end that begin at `at`
         for size, end in zip(self.sizes, [*self.starts[1:], 1 << 63]):
             here = min(count, -((at - end) // size)) if count and at < end else 0
             at, count = at + here * size, count - here
@@ -136,9 +133,7 @@ class Tree:
 # ---- writing ----
 def restore_pack(tree, number, depot, target, keys):
     """Writes all blocks of one pack to their places; returns what is wrong, and the files that it hurts."""
-    blocks = [block for block in RECORD.iter_unpack(tree.blocks[number]) if tree.files[block[0]]]
-    if not blocks:
-        return None, []
+    blocks = tree.wanted_blocks(number)
     try:
         pack, size = tree.packs[number]
         if not (path := find(depot, f"pack/{pack[:2]}/{pack}", size, pack)):
@@ -174,8 +169,7 @@ def make_entries(tree, target):
         if entry["type"] == "file":
             with open(path, "xb") as file:
                 file.truncate(entry["size"])
-                if entry["size"] and not entry.get("sparse"):
-                    os.posix_fallocate(file.fileno(), 0, entry["size"])
+                entry["size"] and not entry.get("sparse") and os.posix_fallocate(file.fileno(), 0, entry["size"])
 
 def finish(tree, target):
     """Links, then owners, modes and times: folders last and the deepest first, as each change touches its folder."""
@@ -211,15 +205,14 @@ def restore(args, id):
     target, keys = os.fsencode(os.path.abspath(args.target)), [part for k in args.identity for part in ("-i", k)]
     os.umask(0o077)  # closed to others, until everything has its own mode
     os.makedirs(target, exist_ok=True)
-    if os.listdir(target):
-        fail(f"{args.target} is not empty", 2)
-    print(f"restoring {id}", file=sys.stderr)
+    os.listdir(target) and fail(f"{args.target} is not empty", 2)
     wanted = [os.fsencode(path.strip("/")) for path in args.path or ["*"]]
     tree = Tree(read_manifest(find_manifest(args.depot, id), keys), wanted)
     make_entries(tree, target)
     problems = [f"{p['path']}: {p['what']} (when it was backed up)" for p in tree.head["problems"]]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        work = [pool.submit(restore_pack, tree, n, args.depot, target, keys) for n in sorted(tree.blocks)]
+        packs = [number for number in sorted(tree.blocks) if tree.wanted_blocks(number)]
+        work = [pool.submit(restore_pack, tree, number, args.depot, target, keys) for number in packs]
         for done, task in enumerate(concurrent.futures.as_completed(work), 1):
             error, hurt = task.result()
             problems += [f"{os.fsdecode(path)}: not whole: {error}" for path in hurt]
@@ -227,15 +220,14 @@ def restore(args, id):
     problems += finish(tree, target)
     if tree.head.get("parent"):
         problems.append(f"this is an increment of {tree.head['parent']}: see recover-by-hand.md, Databases")
-    print(f"\n{len(tree.entries)} entries restored to {args.target}", file=sys.stderr)
-    for problem in problems:
-        print(f"problem: {problem}", file=sys.stderr)
+    print(f"\n{len(tree.entries)} entries of {id} restored to {args.target}", file=sys.stderr)
+    print("".join(f"problem: {problem}\n" for problem in problems), end="", file=sys.stderr)
     sys.exit(3 if problems else 0)
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     option = parser.add_argument
-    option("depot")
+    option("depot", help="the directory of the depot")
     option("--identity", action="append", metavar="FILE", help="age identity or ssh-ed25519 key")
     option("--snapshot", metavar="ID", help="this backup")
     option("--latest", action="store_true", help="the newest (the default)")
@@ -244,16 +236,15 @@ def main():
     option("--path", action="append", help="only this file, folder or pattern")
     option("--list", action="store_true", help="list the backups and stop")
     args = parser.parse_args()
-    if not re.search(r"^format *= *1$", open(os.path.join(args.depot, "depot.toml")).read(), re.M):
-        fail("this is not a depot of format version 1")
+    with open(os.path.join(args.depot, "depot.toml")) as text:
+        re.search(r"^format *= *1$", text.read(), re.M) or fail("this is not a depot of format version 1")
     found = [id for id in snapshots(args.depot) if args.job in (None, id.split("--")[0])]
     if args.list:
         return print("\n".join(found))
-    if not args.target or not args.identity:
-        parser.error("--target and --identity are needed")
-    kinds = {" on ".join(id.split("--")[::2]) for id in found}
+    args.target and args.identity or parser.error("--target and --identity are needed")
+    kinds = sorted({" on ".join(id.split("--")[::2]) for id in found})
     if not args.snapshot and len(kinds) != 1:
-        fail("choose with --job or --snapshot; there is: " + (", ".join(sorted(kinds)) or "nothing"), 2)
+        fail(f"choose with --job or --snapshot; there is: {', '.join(kinds) or 'nothing'}", 2)
     restore(args, args.snapshot or found[-1])
 
 main()

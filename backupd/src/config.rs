@@ -64,6 +64,8 @@ pub struct Config {
     pub jobs: BTreeMap<JobName, Job>,
     /// Retention; only on the host that may delete.
     pub keeper: Option<Keeper>,
+    /// What `restore` reads when it is given this file; it is not looked at here.
+    pub restore: Option<serde::de::IgnoredAny>,
 }
 
 /// One job: a source, its schedule and where it goes.

@@ -6,8 +6,8 @@
 //! - `health`: what is wrong, told from the last runs
 //! - `numbers`: what Prometheus reads
 //!
-//! The configuration is one value behind a lock and is replaced whole. A run takes the one that is in force when it begins;
-//! a reload never touches a run that is going on.
+//! The configuration is one value behind a lock and is replaced whole. A run takes the one that is
+//! in force when it begins; a reload never touches a run that is going on.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,7 +36,8 @@ mod routes;
 
 use jobs::Jobs;
 
-/// Runs that are going on are given this long to come to a safe point. The rest of the 20 seconds is for hooks.
+/// Runs that are going on are given this long to come to a safe point. The rest of the 20 seconds
+/// is for hooks.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// Whoever waits for such a run is given this long to hear of its end.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -104,7 +105,8 @@ pub async fn run(config_path: &Path, config: Config, shutdown: Shutdown) -> Resu
     Ok(daemon.stop().await)
 }
 
-/// The daemon is alive as long as its drivers are: one that panicked is a reason to be started again.
+/// The daemon is alive as long as its drivers are: one that panicked is a reason to be started
+/// again.
 fn watched(daemon: &Arc<Daemon>) -> impl Fn() -> bool + use<> {
     let daemon = Arc::clone(daemon);
     move || daemon.jobs.all_alive()
@@ -153,7 +155,8 @@ impl Daemon {
         }
     }
 
-    /// Reads the configuration again. A good one is in force from the next run on; a bad one is an error and changes nothing.
+    /// Reads the configuration again. A good one is in force from the next run on; a bad one is an
+    /// error and changes nothing.
     pub async fn reload(self: &Arc<Self>) -> Result<()> {
         shutdown::reloading();
         let path = self.config_path.clone();

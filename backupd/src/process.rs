@@ -1,7 +1,8 @@
 //! Commands that we start: in a process group of their own, bounded in time, their words kept.
 //!
-//! A [`Group`] never outlives its owner: dropping it ends the command, and the end of the command is the end of all that
-//! it started. What a command prints is kept only to the length of a [`Tail`], so that a chatty one costs no memory.
+//! A [`Group`] never outlives its owner: dropping it ends the command, and the end of the command
+//! is the end of all that it started. What a command prints is kept only to the length of a
+//! [`Tail`], so that a chatty one costs no memory.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
@@ -130,7 +131,8 @@ impl Drop for Group {
     }
 }
 
-/// The last lines of a command's output, shared between the thread that reads it and whoever reports.
+/// The last lines of a command's output, shared between the thread that reads it and whoever
+/// reports.
 #[derive(Clone, Debug, Default)]
 pub struct Tail {
     lines: Arc<Mutex<VecDeque<String>>>,

@@ -1,6 +1,8 @@
-//! How a run ended: what the daemon remembers of it, the control socket sends and `backupctl` shows.
+//! How a run ended: what the daemon remembers of it, the control socket sends and `backupctl`
+//! shows.
 //!
-//! Plain data, written as JSON. A field is only ever added: files of an older version are read by a newer one.
+//! Plain data, written as JSON. A field is only ever added: files of an older version are read by a
+//! newer one.
 
 use chassis::failure::Exit;
 use chrono::{DateTime, Utc};
@@ -111,7 +113,8 @@ impl RunReport {
         }
     }
 
-    /// Notes that something after the backup went wrong: what is stored stays, but the run was not all that it should be.
+    /// Notes that something after the backup went wrong: what is stored stays, but the run was not
+    /// all that it should be.
     pub fn spoil(&mut self, error: &anyhow::Error) {
         let text = format!("{error:#}");
         self.error = Some(match self.error.take() {

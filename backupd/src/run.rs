@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use chassis::failure::{Exit, Failure};
@@ -28,15 +27,15 @@ use crate::source;
 use crate::state::JobState;
 
 mod database;
+mod ending;
 mod hooks;
 
+pub use ending::{Ending, abandon_run};
+use ending::{end_run, stopped};
 use hooks::{HookFacts, run_hook};
 
 /// What the program calls itself in manifests.
 pub const PROGRAM: &str = concat!("backupd ", env!("CARGO_PKG_VERSION"));
-
-/// While the daemon is stopping, a hook may take this long: something may have to be put back in order.
-const HOOK_TIMEOUT_STOPPING: Duration = Duration::from_secs(4);
 
 /// A clock that is set back by less is waited out; ids stay in order.
 const CLOCK_STEP_MAX: TimeDelta = TimeDelta::minutes(10);
@@ -51,17 +50,6 @@ pub struct RunOptions {
     pub rescan: bool,
     /// Go on although the clock is behind the last backup.
     pub accept_clock: bool,
-}
-
-/// The end of a run: hooks, record. It happens once, whoever comes first: the run itself, or the daemon that cannot wait
-/// for it any longer.
-#[derive(Debug, Default)]
-pub struct Ending(AtomicBool);
-
-impl Ending {
-    fn claim(&self) -> bool {
-        !self.0.swap(true, Ordering::AcqRel)
-    }
 }
 
 /// A run that is being made.
@@ -97,37 +85,6 @@ pub fn run_job(
         end_run(name, job, &state, &mut report, run_stop.is_stopped());
     }
     Ok(report)
-}
-
-/// Ends a run that does not come to a safe point in time, when the program is about to end: an upload hangs, or the line is
-/// slow. It was told to stop, so it commits nothing any more. None if it has come to its end by itself.
-pub fn abandon_run(
-    config: &Config,
-    name: &JobName,
-    started: DateTime<Utc>,
-    ending: &Ending,
-) -> Option<RunReport> {
-    let job = config.jobs.get(name)?;
-    if !ending.claim() {
-        return None;
-    }
-    let error = stopped().into();
-    let mut report = RunReport::failed(name, kind_of(job), started, Utc::now(), &error);
-    end_run(name, job, &JobState::at(&config.job_dir(name)), &mut report, true);
-    Some(report)
-}
-
-fn end_run(name: &JobName, job: &Job, state: &JobState, report: &mut RunReport, is_hurried: bool) {
-    run_after_hooks(name, job, report, is_hurried);
-    if let Err(error) = state.record(report).context("record the run") {
-        report.spoil(&error);
-    }
-    log_end(report);
-}
-
-fn stopped() -> Failure {
-    Failure::new(Exit::Interrupted, "the run was stopped; there is no backup of it")
-        .hint("start it again with `backupctl now`; a scheduled run is made up for")
 }
 
 impl Run<'_> {
@@ -316,27 +273,6 @@ impl Run<'_> {
     }
 }
 
-/// These run even when the daemon is stopping: they may have to undo what `before` did.
-fn run_after_hooks(name: &JobName, job: &Job, report: &mut RunReport, is_hurried: bool) {
-    let timeout = job.hook_timeout.0;
-    let timeout = if is_hurried { timeout.min(HOOK_TIMEOUT_STOPPING) } else { timeout };
-    let mut hooks = vec![("after", &job.after)];
-    if report.outcome == Outcome::Failed {
-        hooks.push(("after-failed", &job.after_failed));
-    }
-    for (what, command) in hooks {
-        let facts = HookFacts {
-            job: name.as_str(),
-            snapshot: report.snapshot.as_ref().map(ToString::to_string).unwrap_or_default(),
-            state: report.outcome.as_str(),
-            error: report.error.as_deref().unwrap_or_default(),
-        };
-        if let Err(error) = run_hook(what, command, &facts, timeout, &Stop::never()) {
-            report.spoil(&error);
-        }
-    }
-}
-
 /// Raises a stop when it goes out of scope.
 struct StopOnDrop<'a>(&'a Stop);
 
@@ -375,25 +311,6 @@ fn next_time(
     Err(Failure::new(Exit::Failed, format!("the clock is {behind} behind the last backup"))
         .hint("set the clock; if it is right now, run `backupctl now --accept-clock` once")
         .into())
-}
-
-fn log_end(report: &RunReport) {
-    let took = format_duration(report.duration());
-    let job = &report.job;
-    match (&report.outcome, &report.error) {
-        (Outcome::Failed, error) => {
-            let error = error.as_deref().unwrap_or("unknown");
-            tracing::error!(%job, took, hint = report.hint, "run failed: {error}");
-        }
-        (Outcome::Partial, error) => {
-            let problems = report.problems.len();
-            tracing::warn!(%job, took, problems, error, "run ended in part");
-        }
-        (Outcome::Done, _) => {
-            let (bytes, stored) = (report.bytes, report.stored);
-            tracing::info!(%job, took, bytes, stored, "run done");
-        }
-    }
 }
 
 #[cfg(test)]

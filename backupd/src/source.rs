@@ -1,4 +1,5 @@
-//! What is backed up: a tree of files or a database server. Each source feeds a `SnapshotWriter` and decides nothing else.
+//! What is backed up: a tree of files or a database server. Each source feeds a `SnapshotWriter`
+//! and decides nothing else.
 
 pub mod database;
 pub mod files;

@@ -1,7 +1,8 @@
-//! What the daemon remembers of one job between runs, in `STATE-DIR/JOB`: the lock, the last runs and the LSN chain.
+//! What the daemon remembers of one job between runs, in `STATE-DIR/JOB`: the lock, the last runs
+//! and the LSN chain.
 //!
-//! All of it may be lost: the next backup is then a full one, and nothing worse. The block cache is there too, and is
-//! the depot crate's. Files are private and written durably.
+//! All of it may be lost: the next backup is then a full one, and nothing worse. The block cache is
+//! there too, and is the depot crate's. Files are private and written durably.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -24,8 +25,8 @@ pub struct History {
     pub last: Option<RunReport>,
     /// The last run that was done wholly.
     pub last_good: Option<RunReport>,
-    /// Due times up to here are dealt with: later ones that have passed were missed. A run that was stopped or killed does
-    /// not count.
+    /// Due times up to here are dealt with: later ones that have passed were missed. A run that was
+    /// stopped or killed does not count.
     pub served: Option<DateTime<Utc>>,
     /// When the daemon met the job for the first time.
     pub known_since: Option<DateTime<Utc>>,
@@ -71,7 +72,8 @@ impl JobState {
         &self.dir
     }
 
-    /// Takes the right to run the job, or fails at once with [`Exit::Busy`], naming the process that has it.
+    /// Takes the right to run the job, or fails at once with [`Exit::Busy`], naming the process
+    /// that has it.
     pub fn lock(&self, job: &JobName) -> Result<JobLock> {
         let path = self.dir.join("lock");
         let mut file = OpenOptions::new()

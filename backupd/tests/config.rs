@@ -1,12 +1,18 @@
 //! What people read when their configuration is wrong: file, key or line, what is wrong, and a hint. And that the
 //! examples of the documentation are right.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::needless_raw_string_hashes,
+    reason = "the helpers are parts of tests; snapshots are written by `SNAPSHOTS=overwrite`"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use snapbox::data::Inline;
-use snapbox::{assert_data_eq, str};
+use snapbox::{IntoData, assert_data_eq, str};
 
 const BACKUPD: &str = env!("CARGO_BIN_EXE_backupd");
 const RECIPIENT: &str = "age17svgq3hlj2tpxn04hg9lwpltznsp5pyjf888qd93pvw6yyzf89zq38puf3";
@@ -311,7 +317,7 @@ hint: begin it with `/`: a daemon has no directory of its own
         str![[r#"
 exit 2
 error: backupd.toml: jobs.site.files.exclude: pattern `a[` is not valid: unclosed character class; missing ']'
-hint: write `/` before a special character that is meant as it is
+hint: write `\` before a special character that is meant as it is
 
 "#]],
     );

@@ -1,8 +1,8 @@
 //! A directory that nothing is read or written outside of.
 //!
 //! Every path is resolved by the kernel beneath one open directory and never through a symbolic link
-//! (`openat2`, Linux 5.6), so that neither a hostile manifest nor a link that lies in an existing target leads out of it.
-//! The names of new files and directories are closed to everybody else until their own mode is set.
+//! (`openat2`, Linux 5.6), so that neither a hostile manifest nor a link that lies in an existing target leads
+//! out of it. The names of new files and directories are closed to everybody else until their own mode is set.
 
 use std::ffi::OsStr;
 use std::fs::File;

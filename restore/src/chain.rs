@@ -28,8 +28,8 @@ pub struct Loaded {
 
 /// Reads the manifests of a backup and of those that it builds on; the full one comes first.
 ///
-/// Fails before anything is written if one of them is not in the depot. If tables of a database were renamed while one of
-/// the backups was taken, single tables cannot be told apart, and all of it is taken.
+/// Fails before anything is written if one of them is not in the depot. If tables of a database were renamed
+/// while one of the backups was taken, single tables cannot be told apart, and all of it is taken.
 pub fn load(
     depot: &Depot,
     snapshots: &[SnapshotInfo],
@@ -121,8 +121,8 @@ pub fn plan_without_key(
     Ok(Plan::new(depot.name(), parts, now))
 }
 
-/// The sizes of all candidates in the folders where these packs are. A pack that the keeper has condemned counts: it can
-/// still be read.
+/// The sizes of all candidates in the folders where these packs are. A pack that the keeper has condemned
+/// counts: it can still be read.
 fn present<'p>(depot: &Depot, packs: impl Iterator<Item = &'p PackLine>) -> Result<Present> {
     let mut is_needed = [false; 256];
     for pack in packs {

@@ -1,7 +1,8 @@
 //! The command line of `restore`: what can be typed, and the plot of what is done.
 //!
-//! Everything that can be refused is refused before the first byte is written: key, backup, chain, packs, tool, target.
-//! It needs no daemon. The plan and the report go to standard output, everything else to standard error.
+//! Everything that can be refused is refused before the first byte is written: key, backup, chain, packs,
+//! tool, target. It needs no daemon. The plan and the report go to standard output, everything else to
+//! standard error.
 
 use std::io::Write;
 use std::path::PathBuf;

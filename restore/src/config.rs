@@ -1,7 +1,7 @@
 //! Where the depots are: a directory named on the command line, or tables of the daemon's configuration.
 //!
-//! Of that file only `[depots]` and `[restore]` are looked at: a restore must not fail because a job of a dead host is configured
-//! wrongly.
+//! Of that file only `[depots]` and `[restore]` are looked at: a restore must not fail because a job of a dead
+//! host is configured wrongly.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

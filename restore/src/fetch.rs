@@ -1,10 +1,11 @@
 //! Packs become files: each worker fetches a pack, decrypts it, decodes its blocks and writes them to their places.
 //!
-//! A pack of which little is needed is fetched in parts. Nothing waits for anything else: with a worker or two more than cores, one
-//! fetches while another decodes. A worker holds one pack, at most twice 32 MiB, and a few open files.
+//! A pack of which little is needed is fetched in parts. Nothing waits for anything else: with a worker or two
+//! more than cores, one fetches while another decodes. A worker holds one pack, at most twice 32 MiB, and a
+//! few open files.
 //!
-//! Errors of the depot's content are damage: with `keep_going` they are noted with the files that they hurt, and what can be
-//! had of a damaged pack is still restored, 64 KiB by 64 KiB. Errors of writing are errors.
+//! Errors of the depot's content are damage: with `keep_going` they are noted with the files that they hurt,
+//! and what can be had of a damaged pack is still restored, 64 KiB by 64 KiB. Errors of writing are errors.
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -1,9 +1,9 @@
 //! Restoring a backup: plan, fetch, place, prepare, report. Works when every daemon is dead.
 //!
-//! [`command`] is the program; the other modules are its steps, each usable alone. [`chain`] reads manifests, [`plan`] says
-//! what would be done, [`run`] does it: [`existing`] keeps what is at its place, [`fetch`] brings packs to files,
-//! [`place`] sets attributes and links, [`prepare`] makes a database startable. Everything is written [`beneath`]
-//! one open directory.
+//! [`command`] is the program; the other modules are its steps, each usable alone. [`chain`] reads manifests,
+//! [`plan`] says what would be done, [`run`] does it: [`existing`] keeps what is at its place, [`fetch`]
+//! brings packs to files, [`place`] sets attributes and links, [`prepare`] makes a database startable.
+//! Everything is written [`beneath`] one open directory.
 
 pub mod beneath;
 pub mod chain;

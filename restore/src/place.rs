@@ -1,8 +1,9 @@
 //! Everything about files but their content: sizes, links, owners, modes, extended attributes and times.
 //!
-//! It comes after the content, because each change of a file changes its times, and each change in a directory those of the
-//! directory: files first, then links, then directories, the deepest first. Until its turn a name is closed to others.
-//! What the file system or a missing right does not allow is a problem that is named, not a reason to stop.
+//! It comes after the content, because each change of a file changes its times, and each change in a directory
+//! those of the directory: files first, then links, then directories, the deepest first. Until its turn a name
+//! is closed to others. What the file system or a missing right does not allow is a problem that is named, not
+//! a reason to stop.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -116,7 +117,8 @@ impl Placer<'_> {
         Ok(self.attributes(&file, &dir.path, dir.attributes))
     }
 
-    /// Owner first, as it takes set-id bits and capabilities away; the mode after access lists, which it is a part of.
+    /// Owner first, as it takes set-id bits and capabilities away; the mode after access lists, which it is a
+    /// part of.
     fn attributes(&self, file: &File, path: &Path, placement: Option<Placement>) -> Vec<Problem> {
         let Some(placement) = placement else { return Vec::new() };
         let owner = &self.place.tree.owners[placement.owner as usize];
@@ -218,7 +220,8 @@ fn times((seconds, nanoseconds): (i64, u32)) -> Timestamps {
     Timestamps { last_access: time, last_modification: time }
 }
 
-/// Sets extended attributes and removes those that should not be there: a directory may have handed an access list down.
+/// Sets extended attributes and removes those that should not be there: a directory may have handed an access
+/// list down.
 fn set_xattrs(file: &File, owner: &Owner, is_root: bool, problems: &mut Problems<'_>) {
     let is_foreign = |name: &str| FOREIGN.iter().any(|prefix| name.starts_with(prefix));
     let present: BTreeMap<String, Option<Vec<u8>>> = match file.list_xattr() {

@@ -1,5 +1,5 @@
-//! A physical copy of a database becomes one that a server starts on: the log and the increments are applied by the tool that
-//! took the backup, single tables are made ready to be imported, files get the server's owner.
+//! A physical copy of a database becomes one that a server starts on: the log and the increments are applied
+//! by the tool that took the backup, single tables are made ready to be imported, files get the server's owner.
 //!
 //! What the tool says goes to a file beside the target. Whether it fits is asked before anything is fetched.
 

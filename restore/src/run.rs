@@ -1,5 +1,5 @@
-//! A restore from its beginning to its end: target, content, attributes, preparation, flush, and only then the mark of
-//! an unfinished restore goes.
+//! A restore from its beginning to its end: target, content, attributes, preparation, flush, and only then the
+//! mark of an unfinished restore goes.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};

@@ -42,7 +42,8 @@ impl Selection {
         Self::default()
     }
 
-    /// What these patterns name; everything if there are none. A pattern that is no valid glob is taken as a plain path.
+    /// What these patterns name; everything if there are none. A pattern that is no valid glob is taken as a
+    /// plain path.
     pub fn of(patterns: &[Vec<u8>]) -> Result<Self> {
         if patterns.is_empty() {
             return Ok(Self::all());

@@ -1,8 +1,8 @@
-//! The directory that is restored into: which one is acceptable, the mark of an unfinished restore, and what is in it that the
-//! backup does not have.
+//! The directory that is restored into: which one is acceptable, the mark of an unfinished restore, and what
+//! is in it that the backup does not have.
 //!
-//! A restore writes only into a directory that it made, found empty, or began before; any other must be named as one to
-//! change (`--delta`). One restore at a time works in it, by a lock that ends with the process.
+//! A restore writes only into a directory that it made, found empty, or began before; any other must be named
+//! as one to change (`--delta`). One restore at a time works in it, by a lock that ends with the process.
 
 use std::collections::BTreeSet;
 use std::fs::{File, FileTimes};

@@ -1,7 +1,8 @@
 //! What a manifest says, as restoring needs it: directories, files and links, and every wanted block with its place.
 //!
-//! The manifest is read once, as a stream. A block takes 48 bytes of memory here: 0.8 GiB for each TiB of files that are
-//! smaller than 1 GiB, and a sixth of that where tables are larger. An entry takes about 120 bytes and its path.
+//! The manifest is read once, as a stream. A block takes 48 bytes of memory here: 0.8 GiB for each TiB of
+//! files that are smaller than 1 GiB, and a sixth of that where tables are larger. An entry takes about 120
+//! bytes and its path.
 //!
 //! What is read is hostile. The reader has checked the form of each path; here it is refused that a path goes through
 //! something that is not a directory, that blocks do not make up the size of their file, and that they are in a pack

@@ -1,6 +1,11 @@
 //! `backupd` and `backupctl`, the programs: a real daemon with its control socket, real backups into depots on disk, a
 //! real MariaDB, and what happens when the daemon, a hook, a depot or the backup tool does not do what it should.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may stop at the first thing that is not as it should be"
+)]
+
 #[path = "daemon/commands.rs"]
 mod commands;
 #[path = "daemon/database.rs"]

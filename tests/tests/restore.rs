@@ -1,5 +1,7 @@
 //! `restore`, the program: real backups in a depot on disk, restored in every way, with faults in the depot, in the
 //! target and in the process. And recovery without it, by the script and by the commands of the documentation.
+#![expect(clippy::unwrap_used, reason = "the helpers are parts of tests")]
+#![expect(clippy::print_stdout, reason = "seeds")]
 
 #[path = "restore/by_hand.rs"]
 mod by_hand;

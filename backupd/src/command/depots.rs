@@ -1,4 +1,5 @@
-//! `backupctl depot`: make a new depot. Run once by whoever owns the place, or by the keeper; agents need no such right.
+//! `backupctl depot`: make a new depot. Run once by whoever owns the place, or by the keeper;
+//! agents need no such right.
 
 use anyhow::Result;
 use chassis::failure::Exit;

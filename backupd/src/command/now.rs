@@ -1,5 +1,5 @@
-//! `backupctl now`: wakes the daemon's drivers and waits for them. The backup is made by the daemon, in the same way as a
-//! scheduled one; who interrupts this command ends the waiting only.
+//! `backupctl now`: wakes the daemon's drivers and waits for them. The backup is made by the
+//! daemon, in the same way as a scheduled one; who interrupts this command ends the waiting only.
 
 use anyhow::{Context as _, Result};
 use chassis::control::Client;

@@ -9,9 +9,11 @@ use serde::Deserialize;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DatabaseJob {
-    /// `mariadb-backup` for MariaDB, `xtrabackup` for Percona Server and Percona XtraDB Cluster; found by `PATH`.
+    /// `mariadb-backup` for MariaDB, `xtrabackup` for Percona Server and Percona XtraDB Cluster;
+    /// found by `PATH`.
     pub tool: database::tool::BackupTool,
-    /// The option file with user, password and socket in `[client]`; 0600. The only way to give a password.
+    /// The option file with user, password and socket in `[client]`; 0600. The only way to give a
+    /// password.
     pub option_file: PathBuf,
     /// How later backups are made smaller.
     #[serde(default)]
@@ -21,7 +23,8 @@ pub struct DatabaseJob {
     /// Threads that copy.
     #[serde(default = "default_parallel")]
     pub parallel: u32,
-    /// Limit of the tool's reading, in pieces a second: of 1 MiB with `mariadb-backup`, of 10 MiB with `xtrabackup`.
+    /// Limit of the tool's reading, in pieces a second: of 1 MiB with `mariadb-backup`, of 10 MiB
+    /// with `xtrabackup`.
     pub throttle: Option<u32>,
     /// Further options for the tool; not those that the run depends on.
     #[serde(default)]
@@ -35,10 +38,12 @@ pub struct DatabaseJob {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// The tool sends everything; blocks that are stored already are referred to. Every backup restores by itself.
+    /// The tool sends everything; blocks that are stored already are referred to. Every backup
+    /// restores by itself.
     #[default]
     Blocks,
-    /// The tool sends only pages changed since the last backup. Cheaper for large busy servers; restoring applies a chain.
+    /// The tool sends only pages changed since the last backup. Cheaper for large busy servers;
+    /// restoring applies a chain.
     Lsn,
 }
 

@@ -1,4 +1,5 @@
-//! The numbers that Prometheus reads. Their names are part of what the daemon promises: `docs/operations.md` lists them.
+//! The numbers that Prometheus reads. Their names are part of what the daemon promises:
+//! `docs/operations.md` lists them.
 
 use chrono::{DateTime, Utc};
 use depot::names::JobName;

@@ -1,7 +1,7 @@
 //! The commands of an operator before and after a run.
 //!
-//! They are told by environment variables what the run is about, get nothing on standard input, and what they print
-//! goes to the log. There is no shell unless the configuration names one.
+//! They are told by environment variables what the run is about, get nothing on standard input, and
+//! what they print goes to the log. There is no shell unless the configuration names one.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -27,7 +27,8 @@ pub struct HookFacts<'a> {
     pub error: &'a str,
 }
 
-/// Runs a hook, named `what` in errors; nothing to do if it is empty. Not to exit with 0 is an error.
+/// Runs a hook, named `what` in errors; nothing to do if it is empty. Not to exit with 0 is an
+/// error.
 pub fn run_hook(
     what: &str,
     command: &[String],
@@ -95,7 +96,8 @@ mod tests {
 
     #[test]
     fn a_hook_is_told_what_happened() {
-        let script = r#"[ "$HOLDFAST_JOB $HOLDFAST_SNAPSHOT $HOLDFAST_STATE $HOLDFAST_ERROR" = "site id done no disk" ]"#;
+        let script = r#"set -- "$HOLDFAST_JOB" "$HOLDFAST_SNAPSHOT" "$HOLDFAST_STATE" "$HOLDFAST_ERROR"
+            [ "$*" = "site id done no disk" ]"#;
         run(script, Duration::from_secs(30)).unwrap();
     }
 

@@ -1,12 +1,14 @@
 //! A tree of files as the source of a backup.
 //!
-//! Directories, files, symbolic links and hard links are stored with mode, owner, times and extended attributes (ACLs are
-//! among them); holes stay holes. Sockets, fifos and devices are left out with a word in the log. The tree is
-//! untrusted: nothing below the root is reached by a path, no link is followed, nothing is waited for ([`walk`]).
+//! Directories, files, symbolic links and hard links are stored with mode, owner, times and
+//! extended attributes (ACLs are among them); holes stay holes. Sockets, fifos and devices are left
+//! out with a word in the log. The tree is untrusted: nothing below the root is reached by a path,
+//! no link is followed, nothing is waited for ([`walk`]).
 //!
-//! A file whose size, times and inode are those of the last run is not read ([`attributes::trusted_stamp`]). One that
-//! changes while it is read is read again, [`ATTEMPTS_MAX`] times in all; then it is stored as it was read last, and is a
-//! problem, as is everything that cannot be read. A file that vanishes while the tree is walked is none. Which
+//! A file whose size, times and inode are those of the last run is not read
+//! ([`attributes::trusted_stamp`]). One that changes while it is read is read again,
+//! [`ATTEMPTS_MAX`] times in all; then it is stored as it was read last, and is a problem, as is
+//! everything that cannot be read. A file that vanishes while the tree is walked is none. Which
 //! files there are is up to [`patterns`].
 
 use std::ffi::CStr;
@@ -38,10 +40,14 @@ use patterns::{Patterns, Verdict};
 use read::PIECE_BYTES;
 use walk::Folder;
 
-/// A file that changes while it is read is read this often; so is looked at a name that changes its kind.
+/// A file that changes while it is read is read this often; so is looked at a name that changes its
+/// kind.
 pub const ATTEMPTS_MAX: u32 = 3;
 /// So many problems are named in a snapshot; the log names all.
 const PROBLEMS_MAX: u64 = 1000;
+/// So long are they together: they are in one line of the manifest, which may be 16 MiB long, and a
+/// byte of a name may take six there.
+const PROBLEMS_BYTES_MAX: usize = 1 << 20;
 /// So many entries of unfit kinds are named in the log; all are counted.
 const WARNINGS_MAX: u64 = 100;
 
@@ -58,7 +64,8 @@ pub struct TreeSummary {
     pub symlinks: u64,
     /// Further names of files stored.
     pub hardlinks: u64,
-    /// Entries that a pattern or the limit to one file system left out; what is below them is not counted.
+    /// Entries that a pattern or the limit to one file system left out; what is below them is not
+    /// counted.
     pub excluded: u64,
     /// Sockets, fifos and devices, which cannot be stored.
     pub skipped: u64,
@@ -70,7 +77,8 @@ pub struct TreeSummary {
 
 /// Feeds a tree to a writer. With `rescan` unchanged files are read too.
 ///
-/// Errors end the run: the root cannot be opened, a pattern is not valid, the writer fails, `stop` is raised.
+/// Errors end the run: the root cannot be opened, a pattern is not valid, the writer fails, `stop`
+/// is raised.
 pub fn backup_tree(
     job: &FilesJob,
     rescan: bool,
@@ -95,6 +103,8 @@ pub fn backup_tree(
         buffer: vec![0; PIECE_BYTES],
         path: Vec::new(),
         links_overflowed: false,
+        problems_named: 0,
+        problems_bytes: 0,
         summary: TreeSummary::default(),
     };
     tree.check_xattrs()?;
@@ -127,6 +137,8 @@ struct Tree<'a> {
     /// The path of the entry at hand, below the root.
     path: Vec<u8>,
     links_overflowed: bool,
+    problems_named: u64,
+    problems_bytes: usize,
     summary: TreeSummary,
 }
 
@@ -241,7 +253,10 @@ impl Tree<'_> {
         let (path, what) = (self.path_text(), what.into());
         tracing::warn!("`{path}`: {what}");
         self.summary.problems += 1;
-        if self.summary.problems <= PROBLEMS_MAX {
+        let bytes = self.problems_bytes + path.len() + what.len();
+        if self.problems_named < PROBLEMS_MAX && bytes <= PROBLEMS_BYTES_MAX {
+            self.problems_named += 1;
+            self.problems_bytes = bytes;
             self.writer.problem(Problem { path, what });
         }
     }
@@ -261,8 +276,9 @@ impl Tree<'_> {
         if skipped > WARNINGS_MAX {
             tracing::warn!("{skipped} sockets, fifos and devices were left out in all");
         }
-        if problems > PROBLEMS_MAX {
-            let what = format!("{} more problems; the log names them", problems - PROBLEMS_MAX);
+        if problems > self.problems_named {
+            let more = problems - self.problems_named;
+            let what = format!("{more} more problems; the log names them");
             self.writer.problem(Problem { path: self.path_text(), what });
         }
     }

@@ -204,7 +204,8 @@ proptest! {
         let mut snapshots: Vec<Kept> = ages.iter().rev().map(|age| kept(*age, &[])).collect();
         for n in 1..snapshots.len() {
             if let Some(back) = parents[n] {
-                snapshots[n].needs.parent = Some(snapshots[n - 1 - usize::from(back) % n].id.clone());
+                let parent = n - 1 - usize::from(back) % n;
+                snapshots[n].needs.parent = Some(snapshots[parent].id.clone());
             }
             if partial[n] {
                 snapshots[n].needs.state = SnapshotState::Partial;
@@ -212,8 +213,8 @@ proptest! {
         }
         let [keep_last, hourly, daily, weekly, monthly] = rules;
         let recovery_window = window.map(|s| Span(Duration::from_secs(s)));
-        let policy =
-            Policy { keep_last, hourly, daily, weekly, monthly, recovery_window, ..Policy::default() };
+        let mut policy = Policy { keep_last, hourly, daily, weekly, ..Policy::default() };
+        (policy.monthly, policy.recovery_window) = (monthly, recovery_window);
         let survey = Survey { snapshots, ..Survey::default() };
         let plan = decide(&survey, policy);
         let stays: HashSet<_> = plan.verdicts.iter().filter(|v| v.keep).map(|v| &v.id).collect();

@@ -32,8 +32,8 @@ pub fn set_random(path: &Path, kind: Kind, dice: &mut Dice) -> Result<()> {
         let mode = match *dice.pick(modes) {
             _ if is_root() && dice.once_in(6) => 0,
             mode if is_root() => mode,
-            // Who is not root must be able to read it, and to change it later.
-            mode => mode | 0o600,
+            // Who is not root must be able to change it later, and gets no set-id bits from a restore.
+            mode => mode & 0o1777 | 0o600,
         };
         chmodat(CWD, path, Mode::from_raw_mode(mode), AtFlags::empty()).context("chmod")?;
         set_attributes(path, kind, dice)?;
@@ -81,12 +81,13 @@ fn set(path: &Path, name: &str, value: &[u8]) -> Result<()> {
     }
 }
 
-/// An ACL as the kernel has it (`linux/posix_acl_xattr.h`): owner, one more user, group, mask, others.
+/// An ACL as the kernel has it (`linux/posix_acl_xattr.h`): owner (who may do everything), one more user, group, mask,
+/// others.
 pub fn access_list(dice: &mut Dice) -> Vec<u8> {
     const NOBODY: u32 = u32::MAX;
     let user = *dice.pick(&[1, 33, 4242]);
     let entries: [(u16, u16, u32); 5] = [
-        (0x01, 6, NOBODY),
+        (0x01, 7, NOBODY),
         (0x02, dice.below(8) as u16, user),
         (0x04, dice.below(8) as u16, NOBODY),
         (0x10, 7, NOBODY),

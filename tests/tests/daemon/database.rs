@@ -162,16 +162,15 @@ fn statements_that_change_tables_meanwhile_do_not_spoil_a_backup() {
 }
 
 fn change_tables(server: &MariaDb, number: u32) {
-    let mut statements = String::new();
     for engine in ["InnoDB", "Aria", "MyISAM"] {
         let (name, other) = (format!("shop.{engine}{number}"), format!("shop.r{engine}{number}"));
-        statements += &format!(
+        let statements = format!(
             "CREATE TABLE {name} (id INT) ENGINE={engine}; INSERT INTO {name} VALUES (1); \
              ALTER TABLE {name} ADD v INT, ALGORITHM=COPY; RENAME TABLE {name} TO {other}; \
              TRUNCATE {other}; DROP TABLE {other};"
         );
+        server.sql(&statements).unwrap();
     }
-    server.sql(&statements).unwrap();
 }
 
 #[test]

@@ -82,7 +82,7 @@ impl Lab {
         let mut lab = Self { scratch, recipient: String::new(), address: free_address().unwrap() };
         let identity = lab.path("identity");
         let made = lab.ctl(&["keys", "generate", "--output", identity.to_str().unwrap()]).expect(0);
-        lab.recipient = made.stdout.trim().to_owned();
+        made.stdout.trim().clone_into(&mut lab.recipient);
         fs::create_dir(lab.path("www")).unwrap();
         fs::write(lab.path("www/index.php"), "<?php phpinfo();").unwrap();
         lab.configure(tables);
@@ -149,14 +149,7 @@ impl Lab {
 
     /// Runs `backupctl`.
     pub fn ctl(&self, arguments: &[&str]) -> Said {
-        self.ctl_with(&self.path("backupd.toml"), arguments)
-    }
-
-    /// Runs `backupctl` with another configuration.
-    pub fn ctl_with(&self, config: &Path, arguments: &[&str]) -> Said {
-        let mut command = Command::new(PROGRAMS.join("backupctl"));
-        command.arg("--config").arg(config).args(arguments).stdin(Stdio::null());
-        Said::of(&command.output().unwrap())
+        ctl(&self.path("backupd.toml"), arguments)
     }
 
     /// The ids of all backups, from `backupctl list`.
@@ -184,12 +177,19 @@ impl Lab {
         daemon.wait_log("backupd is up");
         daemon
     }
+}
 
-    /// Runs a daemon that is expected to end by itself.
-    pub fn start_failing(&self, config: &Path) -> Said {
-        let mut command = Command::new(PROGRAMS.join("backupd"));
-        Said::of(&command.arg("--config").arg(config).stdin(Stdio::null()).output().unwrap())
-    }
+/// Runs `backupctl` with a configuration.
+pub fn ctl(config: &Path, arguments: &[&str]) -> Said {
+    let mut command = Command::new(PROGRAMS.join("backupctl"));
+    command.arg("--config").arg(config).args(arguments).stdin(Stdio::null());
+    Said::of(&command.output().unwrap())
+}
+
+/// Runs a daemon that is expected to end by itself.
+pub fn start_failing(config: &Path) -> Said {
+    let mut command = Command::new(PROGRAMS.join("backupd"));
+    Said::of(&command.arg("--config").arg(config).stdin(Stdio::null()).output().unwrap())
 }
 
 /// A running daemon; killed when dropped.

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::lab::{Lab, wait_for};
+use super::lab::{Lab, shell, start_failing, wait_for};
 
 /// Fills the tree with what neither compresses nor repeats, and makes the depot slow: a run takes minutes.
-fn slow(lab: &Lab) {
+fn slow(lab: &Lab, lines: &str) {
     let mut seed = 7u64;
     let mut noise = Vec::new();
     while noise.len() < 40 << 20 {
@@ -18,7 +18,7 @@ fn slow(lab: &Lab) {
         noise.extend_from_slice(&(seed ^ (seed >> 29)).to_le_bytes());
     }
     fs::write(lab.path("www/noise"), noise).unwrap();
-    lab.configure_vault("upload-limit = '64KiB'", &lab.site(""));
+    lab.configure_vault("upload-limit = '64KiB'", &lab.site(lines));
 }
 
 fn packs(lab: &Lab) -> usize {
@@ -29,7 +29,9 @@ fn packs(lab: &Lab) -> usize {
 #[test]
 fn a_stop_in_the_middle_of_a_run_commits_nothing_and_is_quick() {
     let lab = Lab::with_site("");
-    slow(&lab);
+    let told = lab.path("told");
+    let hook = shell(&format!("echo $HOLDFAST_STATE >> {}", told.display()));
+    slow(&lab, &format!("after = {hook}"));
     let daemon = lab.start();
     lab.ctl(&["now", "--no-wait"]).expect(0);
     wait_for("uploads", || packs(&lab) > 0, || daemon.log());
@@ -37,6 +39,7 @@ fn a_stop_in_the_middle_of_a_run_commits_nothing_and_is_quick() {
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.end(), 0);
     assert!(start.elapsed() < Duration::from_secs(20));
+    assert_eq!(fs::read_to_string(&told).unwrap(), "failed\n");
     lab.ctl(&["list"]).expect(4);
     let history = fs::read_to_string(lab.path("state/site/last-run.json")).unwrap();
     assert!(
@@ -52,7 +55,7 @@ fn a_stop_in_the_middle_of_a_run_commits_nothing_and_is_quick() {
 #[test]
 fn a_command_that_waits_is_told_that_the_daemon_stops() {
     let lab = Lab::with_site("");
-    slow(&lab);
+    slow(&lab, "");
     let daemon = lab.start();
     let said = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| lab.ctl(&["now"]));
@@ -67,7 +70,7 @@ fn a_command_that_waits_is_told_that_the_daemon_stops() {
 #[test]
 fn a_daemon_that_was_killed_starts_again_and_goes_on() {
     let lab = Lab::with_site("");
-    slow(&lab);
+    slow(&lab, "");
     let daemon = lab.start();
     lab.ctl(&["now", "--no-wait"]).expect(0);
     wait_for("uploads", || packs(&lab) > 0, || daemon.log());
@@ -153,7 +156,7 @@ fn the_first_start_makes_private_files_and_a_second_daemon_is_refused() {
     assert_eq!(mode("control.sock"), 0o600);
     assert_eq!(mode("identity"), 0o600);
     let config = lab.configure_second("control.sock", &lab.site(""));
-    let said = lab.start_failing(&config).expect(5);
+    let said = start_failing(&config).expect(5);
     said.expect_error("another daemon answers").expect_error("hint: ");
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::lab::{Lab, shell, wait_for};
+use super::lab::{Lab, ctl, shell, wait_for};
 
 #[test]
 fn a_job_is_checked_asked_for_and_seen_everywhere() {
@@ -55,7 +55,7 @@ fn two_runs_of_one_job_at_once_are_refused() {
     // Another daemon with the same state directory does not get it either.
     let second_config = lab.configure_second("second.sock", &site);
     let second = lab.start_with(&second_config, &[]);
-    lab.ctl_with(&second_config, &["now"])
+    ctl(&second_config, &["now"])
         .expect(5)
         .expect_error(&format!("job `site` is running already (process {})", daemon.id()));
     second.stop();
@@ -140,7 +140,6 @@ fn a_depot_that_is_down_does_not_stop_the_others_and_is_caught_up() {
     lab.ctl(&["verify", "--depot", "second"]).expect(0).expect_out("second: OK: 3 backups");
 }
 
-#[expect(clippy::disallowed_methods, reason = "an unmounted disk does not wait for fsync either")]
 fn move_away(from: &Path, to: &Path) {
     fs::rename(from, to).unwrap();
 }

@@ -9,12 +9,14 @@ mod restless;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use chassis::failure::{Exit, exit_of, hint_of};
 use depot::manifest::SnapshotState;
 use depot::names::SnapshotId;
 use lab::{Lab, settle};
+use rustix::fs::{Mode, OFlags, mkdirat, openat};
 use tests::tree::{Kind, Tree, change, describe, differences, make};
 
 /// Some seeds that are always tried, and one that is new each time.
@@ -193,6 +195,28 @@ fn what_cannot_be_read_is_named_and_the_rest_is_stored() {
     let stored = lab.stored(&report.id).unwrap();
     assert!(!stored.contains_key(unreadable.as_bytes()));
     assert!(stored.values().any(|node| node.kind == Kind::File), "the rest is there");
+}
+
+/// All names of problems are in one line of the manifest, which would be too long to be read.
+#[test]
+fn more_problems_than_can_be_named_are_counted() {
+    let mut lab = Lab::new().unwrap();
+    let mut dir = OwnedFd::from(fs::File::open(lab.root()).unwrap());
+    // The longest directory that a manifest can have, and files that do not fit into it any more.
+    let name = "\u{1}".repeat(255);
+    for _ in 0..16 {
+        mkdirat(&dir, &*name, Mode::RWXU).unwrap();
+        dir = openat(&dir, &*name, OFlags::DIRECTORY, Mode::empty()).unwrap();
+    }
+    for number in 0..1200 {
+        openat(&dir, &*format!("{number}"), OFlags::CREATE, Mode::RUSR).unwrap();
+    }
+    let (summary, report) = lab.back_up(&lab.job(), false).unwrap();
+    assert_eq!(summary.problems, 1200);
+    let named = report.problems.len() as u64 - 1;
+    let last = &report.problems.last().unwrap().what;
+    assert!(named > 100 && last.starts_with(&format!("{} more problems", 1200 - named)), "{last}");
+    assert_eq!(lab.stored(&report.id).unwrap().len(), 17, "the manifest can be read");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Recovery without this software: the script and the commands of `docs/recover-by-hand.md`, as they are written there.
+//! Recovery without this software: the script and the commands of `docs/recover-by-hand.md`, as they are
+//! written there.
 
 use std::fs;
 use std::path::{Path, PathBuf};

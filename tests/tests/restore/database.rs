@@ -1,5 +1,5 @@
-//! A real MariaDB, backed up with its increments, lost, and started again on what was restored. What the tool writes is put
-//! into the depot by the tests, so that nothing is assumed of the program that takes backups.
+//! A real MariaDB, backed up with its increments, lost, and started again on what was restored. What the tool
+//! writes is put into the depot by the tests, so that nothing is assumed of the program that takes backups.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -181,7 +181,7 @@ fn one_table_comes_back_into_a_running_server() {
                 let output = Command::new("sh").arg("-c").arg(&shell).output().unwrap();
                 assert!(output.status.success(), "{shell}: {output:?}");
             }
-            None => statements += &format!("{step}\n"),
+            None => statements.extend([step, "\n"]),
         }
     }
     site.server.sql(&statements).unwrap();

@@ -56,7 +56,9 @@ fn too_long(path: &str, line: &str) -> Option<String> {
         return None;
     }
     let start = line.trim_start();
-    let is_words = start.starts_with("//") || start.starts_with('#') || line.contains('"');
+    let is_message = start.starts_with("error: ") || start.starts_with("hint: ");
+    let is_comment = start.starts_with("//") || start.starts_with('#');
+    let is_words = is_message || is_comment || line.contains('"');
     let limit = if is_words { LINE_OF_WORDS_MAX } else { LINE_MAX };
     let length = line.chars().count();
     (length > limit).then(|| format!("{length} columns, at most {limit}"))

@@ -1,8 +1,8 @@
-//! The one kind of file that the tool does not write from front to back: when an Aria log is full, it goes back and
-//! overwrites a few bytes near its start, right before the end.
+//! The one kind of file that the tool does not write from front to back: when an Aria log is full,
+//! it goes back and overwrites a few bytes near its start, right before the end.
 //!
-//! Such a file is spooled to an unnamed one, which vanishes with the process. Aria logs are small unless much is written to
-//! Aria tables, and never larger than `aria_log_file_size` (1 GiB).
+//! Such a file is spooled to an unnamed one, which vanishes with the process. Aria logs are small
+//! unless much is written to Aria tables, and never larger than `aria_log_file_size` (1 GiB).
 
 use std::fs::File;
 use std::io::Read;

@@ -1,7 +1,7 @@
 //! Whether the next backup can be an LSN increment, and of what.
 //!
-//! Pure but for one look at the server's files. When in doubt it is a full backup: that costs time, a wrong increment
-//! costs the data.
+//! Pure but for one look at the server's files. When in doubt it is a full backup: that costs time,
+//! a wrong increment costs the data.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -16,8 +16,8 @@ use crate::state::Chain;
 /// Restoring applies one increment after another: no chain is longer.
 pub const CHAIN_LENGTH_MAX: usize = 64;
 
-/// Tells one server's data from another's: two full copies of one directory at different times have LSNs in common, and an
-/// increment of one on the other is garbage.
+/// Tells one server's data from another's: two full copies of one directory at different times have
+/// LSNs in common, and an increment of one on the other is garbage.
 pub fn server_mark(server: &ServerState) -> String {
     let datadir = &server.datadir;
     let inode = std::fs::metadata(datadir.join("ibdata1"))

@@ -1,8 +1,8 @@
 //! The chunks of a stream become files of a snapshot.
 //!
-//! Files come interleaved, several open at once. A directory is added before the first file in it; one that is dropped
-//! meanwhile stays as an empty one. What is hostile or out of order is an error: a path that is no plain relative one, a
-//! file that comes twice.
+//! Files come interleaved, several open at once. A directory is added before the first file in it;
+//! one that is dropped meanwhile stays as an empty one. What is hostile or out of order is an
+//! error: a path that is no plain relative one, a file that comes twice.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;

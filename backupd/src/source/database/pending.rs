@@ -1,8 +1,10 @@
-//! Files that are whole but may still be renamed, removed or replaced by what comes later in the stream.
+//! Files that are whole but may still be renamed, removed or replaced by what comes later in the
+//! stream.
 //!
-//! `mariadb-backup` copies tables of other engines than InnoDB without a lock, and tells at the end which of them a
-//! statement has changed meanwhile. So those files stay open in the writer until the stream ends. At most [`HELD_MAX`]
-//! bytes are held for them: beyond, the oldest are closed, and a late change of one of those fails the run.
+//! `mariadb-backup` copies tables of other engines than InnoDB without a lock, and tells at the end
+//! which of them a statement has changed meanwhile. So those files stay open in the writer until
+//! the stream ends. At most [`HELD_MAX`] bytes are held for them: beyond, the oldest are closed,
+//! and a late change of one of those fails the run.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -45,8 +47,8 @@ impl Whole {
     }
 }
 
-/// Whether a statement may still change a file: InnoDB's own are locked or followed by its log, and those at the top are
-/// the tool's and the server's.
+/// Whether a statement may still change a file: InnoDB's own are locked or followed by its log, and
+/// those at the top are the tool's and the server's.
 pub(super) fn may_change(path: &Path) -> bool {
     let is_in_database = path.components().count() > 1;
     is_in_database && path.extension().is_none_or(|extension| extension != "ibd")

@@ -1,8 +1,9 @@
-//! What is stored of a file beside its content: mode, owner, times, extended attributes; and the stamp by which an
-//! unchanged file is known in the next run.
+//! What is stored of a file beside its content: mode, owner, times, extended attributes; and the
+//! stamp by which an unchanged file is known in the next run.
 //!
-//! ACLs are the extended attributes `system.posix_acl_*`. Attributes of the file system itself (other `system.*`, such as
-//! NTFS ones) are left out: they could not be set on another. Nothing here follows a symbolic link.
+//! ACLs are the extended attributes `system.posix_acl_*`. Attributes of the file system itself
+//! (other `system.*`, such as NTFS ones) are left out: they could not be set on another. Nothing
+//! here follows a symbolic link.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -20,7 +21,8 @@ use super::owners::Owners;
 const XATTR_BYTES_MAX: usize = 64 << 10;
 /// What is tried first: the kernel allocates as much as it is offered, and most files need nothing.
 const XATTR_BYTES_FIRST: usize = 1 << 10;
-/// A stamp is trusted if the file was last changed at least this long before it was read; see [`trusted_stamp`].
+/// A stamp is trusted if the file was last changed at least this long before it was read; see
+/// [`trusted_stamp`].
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 const PAGE_BYTES: u64 = 4096;
 
@@ -56,13 +58,15 @@ pub fn stamp(stat: &Statx) -> Stamp {
     }
 }
 
-/// The stamp to store of a file whose reading began at `read_at`: one that equals no file if it cannot be trusted.
+/// The stamp to store of a file whose reading began at `read_at`: one that equals no file if it
+/// cannot be trusted.
 ///
-/// File times have steps (a tick of the kernel, up to 2 s on old file systems). A file that was changed, read, and changed
-/// again within one step looks the same after both changes. So a stamp is trusted only if the step of the last change
-/// was over when reading began; otherwise the next run reads the file again. Git has the same rule for its index ("racy
-/// clean"). The change time alone decides, because programs can set the other one. A time in the future is
-/// not trusted either.
+/// File times have steps (a tick of the kernel, up to 2 s on old file systems). A file that was
+/// changed, read, and changed again within one step looks the same after both changes. So a stamp
+/// is trusted only if the step of the last change was over when reading began; otherwise the next
+/// run reads the file again. Git has the same rule for its index ("racy clean"). The change time
+/// alone decides, because programs can set the other one. A time in the future is not trusted
+/// either.
 pub fn trusted_stamp(stat: &Statx, read_at: SystemTime) -> Stamp {
     let stamp = stamp(stat);
     let settled = age(stamp.ctime, read_at).is_some_and(|age| age > SETTLED_AFTER);
@@ -75,9 +79,11 @@ pub fn age(changed: (i64, u32), now: SystemTime) -> Option<Duration> {
     now.duration_since(SystemTime::UNIX_EPOCH).ok()?.checked_sub(change)
 }
 
-/// True if a file has at least a page less than its size asks for, so that it is worth looking for holes.
+/// True if a file has at least a page less than its size asks for, so that it is worth looking for
+/// holes.
 ///
-/// On compressing file systems that is so without holes, which costs two calls and has no other effect.
+/// On compressing file systems that is so without holes, which costs two calls and has no other
+/// effect.
 pub fn has_holes(stat: &Statx) -> bool {
     let pages = stat.stx_size.div_ceil(PAGE_BYTES).saturating_mul(PAGE_BYTES);
     stat.stx_size > PAGE_BYTES
@@ -98,7 +104,8 @@ impl XattrReader {
         Self { names: vec![0; XATTR_BYTES_MAX], value: vec![0; XATTR_BYTES_MAX], path: Vec::new() }
     }
 
-    /// All extended attributes that can be stored. A file without, or a file system without, has none.
+    /// All extended attributes that can be stored. A file without, or a file system without, has
+    /// none.
     pub fn read(&mut self, place: Place<'_>) -> Result<BTreeMap<String, Vec<u8>>, Errno> {
         let length = match self.list(place) {
             Ok(0) | Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(BTreeMap::new()),
@@ -124,8 +131,9 @@ impl XattrReader {
         Ok(found)
     }
 
-    /// Lists names. By name in a directory goes through `/proc/self/fd`: there is no `listxattrat` before Linux 6.13,
-    /// a full path could be led astray by a swapped directory, and opening each file is seen by whoever watches it.
+    /// Lists names. By name in a directory goes through `/proc/self/fd`: there is no `listxattrat`
+    /// before Linux 6.13, a full path could be led astray by a swapped directory, and opening each
+    /// file is seen by whoever watches it.
     fn list(&mut self, place: Place<'_>) -> Result<usize, Errno> {
         let (dir, name) = match place {
             Place::Open(file) => {

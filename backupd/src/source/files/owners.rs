@@ -1,7 +1,8 @@
 //! Names of users and groups, from `/etc/passwd` and `/etc/group`, read once a run.
 //!
-//! Names that only a directory service knows (LDAP, SSSD) are not found: asking for them needs the C library's
-//! name service, and with it unsafe code. Such files are stored with their numbers, which is what a restore falls back to.
+//! Names that only a directory service knows (LDAP, SSSD) are not found: asking for them needs the
+//! C library's name service, and with it unsafe code. Such files are stored with their numbers,
+//! which is what a restore falls back to.
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -2,13 +2,17 @@
 //!
 //! The rules, as `docs/files.md` tells them to users:
 //!
-//! - A pattern with a `/` (at the beginning or within) is anchored: it is compared with the whole path below the root.
+//! - A pattern with a `/` (at the beginning or within) is anchored: it is compared with the whole
+//! path below the root.
 //!   One without is compared with the name alone, at any depth.
 //! - A `/` at the end: directories only.
-//! - `*` and `?` do not match `/`; `**` as a whole part does; `[a-z]`, `[!a-z]` and `{a,b}` are known; `\` takes the next
+//! - `*` and `?` do not match `/`; `**` as a whole part does; `[a-z]`, `[!a-z]` and `{a,b}` are
+//! known; `\` takes the next
 //!   character as it is. Bytes are compared, so `?` is one byte of a letter outside ASCII, and case matters.
-//! - What `exclude` matches is left out with all that is below it; such a directory is not even opened.
-//! - If there is an `include`, only what it matches is kept, and all that is below a directory that it matches. The
+//! - What `exclude` matches is left out with all that is below it; such a directory is not even
+//! opened.
+//! - If there is an `include`, only what it matches is kept, and all that is below a directory that
+//! it matches. The
 //!   directories that could hold a match are kept too, if need be empty.
 //! - `exclude` wins. The root itself is always kept.
 
@@ -64,7 +68,8 @@ impl Patterns {
         self.include.is_none()
     }
 
-    /// Judges a path below the root. `included` is true if the directory that it is in is [`Verdict::In`].
+    /// Judges a path below the root. `included` is true if the directory that it is in is
+    /// [`Verdict::In`].
     pub fn judge(&self, path: &[u8], is_dir: bool, included: bool) -> Verdict {
         if self.exclude.is_empty() && (included || self.include.is_none()) {
             return Verdict::In;
@@ -180,7 +185,8 @@ impl Pattern {
 
     /// Globs of the directories that could hold a match.
     ///
-    /// Up to a part whose extent cannot be told by looking at `/` (braces, classes, escapes) or that has any depth.
+    /// Up to a part whose extent cannot be told by looking at `/` (braces, classes, escapes) or
+    /// that has any depth.
     fn ways(&self) -> Vec<String> {
         if !self.anchored {
             return vec!["**".to_owned()];

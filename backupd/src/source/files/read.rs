@@ -1,6 +1,7 @@
 //! Reading one file into a snapshot: in pieces, past holes, and without spoiling the page cache.
 //!
-//! Whether the file held still is for the caller to see, by comparing what it looked like before and after.
+//! Whether the file held still is for the caller to see, by comparing what it looked like before
+//! and after.
 
 use std::io::IoSliceMut;
 use std::num::NonZeroU64;
@@ -14,7 +15,8 @@ use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
 
 /// Bytes read by one call.
 pub const PIECE_BYTES: usize = 1 << 20;
-/// Files from this size on are dropped from the page cache behind the reader, if they were not in it.
+/// Files from this size on are dropped from the page cache behind the reader, if they were not in
+/// it.
 const DROP_BYTES_MIN: u64 = 4 << 20;
 /// At so many places it is tried whether a file is in the page cache.
 const PROBES: u64 = 4;
@@ -54,7 +56,8 @@ pub struct Sink<'a> {
 }
 
 impl Content<'_> {
-    /// Feeds the content to the writer. Says whether there was a hole; ends early if the file became shorter.
+    /// Feeds the content to the writer. Says whether there was a hole; ends early if the file
+    /// became shorter.
     pub fn store(self, sink: &mut Sink<'_>) -> Result<bool, ReadError> {
         let drops = self.size >= DROP_BYTES_MIN && !self.is_cached();
         if self.size > PIECE_BYTES as u64 {
@@ -102,7 +105,8 @@ impl Content<'_> {
         Ok(at)
     }
 
-    /// Says what is going to be read (0 bytes: up to the end). Only a wish: if it is not heard, reading is slower.
+    /// Says what is going to be read (0 bytes: up to the end). Only a wish: if it is not heard,
+    /// reading is slower.
     fn advise(self, at: u64, length: u64, advice: Advice) {
         if let Err(error) = fadvise(self.file, at, NonZeroU64::new(length), advice) {
             tracing::trace!("advice is not taken: {error}");
@@ -128,8 +132,9 @@ impl Content<'_> {
 
     /// True if a part of the file is in the page cache, or if that cannot be told.
     ///
-    /// A backup reads everything once and would fill the cache with what nobody asks for: so a large file is dropped from it
-    /// behind the reader. But what was in the cache before is in use by the site, and stays.
+    /// A backup reads everything once and would fill the cache with what nobody asks for: so a
+    /// large file is dropped from it behind the reader. But what was in the cache before is in use
+    /// by the site, and stays.
     fn is_cached(self) -> bool {
         let is_cached_at = |at| {
             let mut byte = [0];

@@ -1,9 +1,9 @@
 //! Directories: opening them without following anything, and listing them in order.
 //!
-//! Everything below the root is reached by a name in an open directory, never by a path. So whoever owns a part of the
-//! tree cannot lead a run out of it by swapping a directory for a symbolic link while it is walked. The order
-//! (a directory, then what is in it by the bytes of the names) is the same in each run, so that look-ups in the last run's
-//! manifest go forwards.
+//! Everything below the root is reached by a name in an open directory, never by a path. So whoever
+//! owns a part of the tree cannot lead a run out of it by swapping a directory for a symbolic link
+//! while it is walked. The order (a directory, then what is in it by the bytes of the names) is the
+//! same in each run, so that look-ups in the last run's manifest go forwards.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,7 +14,8 @@ use chassis::failure::{Exit, Failure};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, Statx, StatxFlags, openat, statx};
 use rustix::io::Errno;
 
-/// Directories that may be open at a time, which is how deep a tree may be. A process may mostly have 1,024 files open.
+/// Directories that may be open at a time, which is how deep a tree may be. A process may mostly
+/// have 1,024 files open.
 pub const DEPTH_MAX: usize = 512;
 const LIST_BYTES: usize = 32 << 10;
 
@@ -41,7 +42,8 @@ pub struct Names {
 }
 
 impl Names {
-    /// Lists an open directory. If that fails half-way, the names before the error are there beside it.
+    /// Lists an open directory. If that fails half-way, the names before the error are there beside
+    /// it.
     pub fn list(dir: &OwnedFd) -> (Self, Option<Errno>) {
         let mut names = Self::default();
         let mut buffer = Vec::with_capacity(LIST_BYTES);
@@ -82,7 +84,8 @@ fn name_at(bytes: &[u8], begin: usize) -> &CStr {
     CStr::from_bytes_until_nul(&bytes[begin..]).expect("each name ends with a zero")
 }
 
-/// Opens the root of a tree; here alone symbolic links are followed. Errors are failures with advice.
+/// Opens the root of a tree; here alone symbolic links are followed. Errors are failures with
+/// advice.
 pub fn open_root(root: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     openat(CWD, root, flags, Mode::empty()).map_err(|error| {
@@ -98,17 +101,20 @@ pub fn open_root(root: &Path) -> Result<OwnedFd> {
     })
 }
 
-/// Opens a directory for listing. [`Errno::NOTDIR`] or [`Errno::LOOP`] if it is something else by now.
+/// Opens a directory for listing. [`Errno::NOTDIR`] or [`Errno::LOOP`] if it is something else by
+/// now.
 pub fn open_dir(dir: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
     open_quietly(dir, name, OFlags::DIRECTORY)
 }
 
-/// Opens a file for reading. Never waits for the other end of a fifo; [`Errno::LOOP`] if it is a symbolic link by now.
+/// Opens a file for reading. Never waits for the other end of a fifo; [`Errno::LOOP`] if it is a
+/// symbolic link by now.
 pub fn open_file(dir: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
     open_quietly(dir, name, OFlags::empty())
 }
 
-/// Without following a link, without waiting and, where that is allowed, without changing the time of access.
+/// Without following a link, without waiting and, where that is allowed, without changing the time
+/// of access.
 fn open_quietly(dir: impl AsFd, name: &CStr, extra: OFlags) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY
         | OFlags::NOFOLLOW
