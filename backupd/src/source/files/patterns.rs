@@ -3,17 +3,15 @@
 //! The rules, as `docs/files.md` tells them to users:
 //!
 //! - A pattern with a `/` (at the beginning or within) is anchored: it is compared with the whole
-//! path below the root.
-//!   One without is compared with the name alone, at any depth.
+//!   path below the root. One without is compared with the name alone, at any depth.
 //! - A `/` at the end: directories only.
 //! - `*` and `?` do not match `/`; `**` as a whole part does; `[a-z]`, `[!a-z]` and `{a,b}` are
-//! known; `\` takes the next
-//!   character as it is. Bytes are compared, so `?` is one byte of a letter outside ASCII, and case matters.
+//!   known; `\` takes the next character as it is. Bytes are compared, so `?` is one byte of a letter
+//!   outside ASCII, and case matters.
 //! - What `exclude` matches is left out with all that is below it; such a directory is not even
-//! opened.
+//!   opened.
 //! - If there is an `include`, only what it matches is kept, and all that is below a directory that
-//! it matches. The
-//!   directories that could hold a match are kept too, if need be empty.
+//!   it matches. The directories that could hold a match are kept too, if need be empty.
 //! - `exclude` wins. The root itself is always kept.
 
 use anyhow::{Context, Result};
