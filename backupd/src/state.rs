@@ -52,7 +52,14 @@ pub struct JobState {
 /// The right to run a job; given back when dropped or when the process ends.
 #[derive(Debug)]
 pub struct JobLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for JobLock {
+    /// A process that is just being started may still hold the file: closing it would not unlock it.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
 }
 
 impl JobState {
@@ -94,7 +101,7 @@ impl JobState {
         file.set_len(0)
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .context("write lock")?;
-        Ok(JobLock { _file: file })
+        Ok(JobLock { file })
     }
 
     /// The last runs; empty if there were none, or if the file is not readable as such.

@@ -173,6 +173,13 @@ impl Target {
     }
 }
 
+impl Drop for Target {
+    /// A process that another thread is just starting may still hold the file: closing it would not unlock it.
+    fn drop(&mut self) {
+        let _ = flock(&self.lock, FlockOperation::Unlock);
+    }
+}
+
 /// What is left of a mark if the process or the host died while it was written.
 fn is_torn_marker(name: &Path) -> bool {
     name.as_os_str().as_encoded_bytes().starts_with(durable::TEMP_PREFIX.as_bytes())
