@@ -168,7 +168,8 @@ impl DirectoryStore {
 }
 
 fn info(name: String, metadata: &Metadata) -> ObjectInfo {
-    let arrived = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+    // Unknown counts as new: what looks old may be deleted.
+    let arrived = metadata.modified().unwrap_or_else(|_| SystemTime::now());
     ObjectInfo { name, size: metadata.len(), arrived }
 }
 

@@ -252,7 +252,11 @@ impl S3Store {
                 arrived: arrival(object.last_modified()),
             });
         }
-        let next = page.next_continuation_token.filter(|_| page.is_truncated == Some(true));
+        let is_truncated = page.is_truncated == Some(true);
+        let next = page.next_continuation_token.filter(|_| is_truncated);
+        if is_truncated && next.is_none() {
+            return Err(StoreError::other(format!("list `{folder}`: the service ends too early")));
+        }
         if next.is_some() && next == token {
             return Err(StoreError::other(format!("list `{folder}`: the service repeats a page")));
         }
@@ -300,7 +304,8 @@ fn client_config(config: &S3Config) -> Result<Config, StoreError> {
 }
 
 fn arrival(time: Option<&DateTime>) -> SystemTime {
-    time.and_then(|time| SystemTime::try_from(*time).ok()).unwrap_or(SystemTime::UNIX_EPOCH)
+    // Unknown counts as new: what looks old may be deleted.
+    time.and_then(|time| SystemTime::try_from(*time).ok()).unwrap_or_else(SystemTime::now)
 }
 
 fn is_past_the_end<E>(

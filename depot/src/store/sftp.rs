@@ -324,7 +324,9 @@ fn free_bytes(file: &mut File) -> Option<u64> {
 }
 
 fn info(name: String, stat: &FileStat) -> ObjectInfo {
-    let arrived = SystemTime::UNIX_EPOCH + Duration::from_secs(stat.mtime.unwrap_or(0));
+    // Unknown counts as new: what looks old may be deleted.
+    let known = stat.mtime.map(|secs| SystemTime::UNIX_EPOCH + Duration::from_secs(secs));
+    let arrived = known.unwrap_or_else(SystemTime::now);
     ObjectInfo { name, size: stat.size.unwrap_or(0), arrived }
 }
 
