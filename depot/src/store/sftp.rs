@@ -141,7 +141,7 @@ impl SftpStore {
     pub(super) fn create(&self, name: &str, body: Body<'_>) -> Result<(), StoreError> {
         let input = Input::open(body)?;
         let size = input.size();
-        self.pool.with(|connection| {
+        let created = self.pool.with(|connection| {
             let mut file = self.open_new(connection, name)?;
             self.send(connection, &mut file, name, input)?;
             self.flush(connection, &mut file, name)?;
@@ -154,7 +154,24 @@ impl SftpStore {
                 "create `{name}`: the server has {:?} bytes of {size}",
                 stat.size
             )))
-        })
+        });
+        created.map_err(|error| self.full_or(name, error))
+    }
+
+    /// After a refused write the library may lose count of the answers, which looks like a lost
+    /// connection: a new one is asked whether the disk is full.
+    fn full_or(&self, name: &str, error: StoreError) -> StoreError {
+        if !matches!(error, StoreError::Unreachable { .. }) {
+            return error;
+        }
+        let free = self.pool.with(|connection| {
+            let file = connection.sftp.open(self.path(name));
+            Ok(file.ok().and_then(|mut file| free_bytes(&mut file)))
+        });
+        match free {
+            Ok(Some(free)) if free < WINDOW_BYTES as u64 => StoreError::full(name),
+            _ => error,
+        }
     }
 
     fn open_new(&self, connection: &Connection, name: &str) -> Result<File, StoreError> {
