@@ -17,11 +17,10 @@ use chassis::progress::Progress;
 use chassis::retry::Stop;
 use depot::block::BlockKey;
 use depot::crypt::Identities;
-use depot::depot::Depot;
+use depot::depot::{Depot, is_outage};
 use depot::manifest::PackLine;
 use depot::names::PackId;
 use depot::reader::{BlockDecoder, open_pack, open_pack_ranges};
-use depot::store::StoreError;
 use serde::Serialize;
 
 use crate::beneath::Beneath;
@@ -224,14 +223,6 @@ impl<'a> Worker<'a> {
 pub fn files_of(tree: &Tree, blocks: &[Block]) -> Vec<String> {
     let files: BTreeSet<u32> = blocks.iter().map(|block| block.file).collect();
     files.into_iter().map(|file| tree.path_of(file).display().to_string()).collect()
-}
-
-/// The depot is away, which says nothing about what is in it.
-fn is_outage(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let cause = cause.downcast_ref::<StoreError>();
-        matches!(cause, Some(StoreError::Unreachable { .. } | StoreError::Refused { .. }))
-    })
 }
 
 /// How a pack is fetched.

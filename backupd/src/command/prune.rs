@@ -10,7 +10,7 @@ use chassis::retry::Stop;
 use chassis::units::ByteSize;
 use chrono::Utc;
 use clap::Args;
-use depot::retention::{Plan, Policy, Pruned, Survey, Verdict, perform, plan, survey};
+use depot::retention::{Plan, Policy, Pruned, Survey, Verdict, check_clock, perform, plan, survey};
 use serde::Serialize;
 
 use super::output::{minute, note, print, print_json, table};
@@ -24,6 +24,9 @@ pub struct PruneArguments {
     /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
+    /// Prune although the clock looks wrong, or no backup has come for a week
+    #[arg(long)]
+    accept_clock: bool,
     /// Only in these depots
     #[arg(long)]
     depot: Vec<DepotName>,
@@ -45,6 +48,9 @@ pub(super) fn run(context: &Context, arguments: &PruneArguments) -> Result<Exit>
         let depot = open(&config, &name, &Stop::never())?;
         let found = survey(&depot)?;
         let now = Utc::now();
+        if !arguments.accept_clock && !arguments.dry_run {
+            check_clock(&found, now)?;
+        }
         let plan = plan(&found, &policies(keeper, &found), keeper.grace.0, now);
         if !context.json {
             show(&name, &plan)?;
