@@ -16,5 +16,6 @@ pub mod metrics;
 pub mod progress;
 pub mod retry;
 pub mod schedule;
+pub mod share;
 pub mod shutdown;
 pub mod units;

@@ -77,8 +77,8 @@ impl Cuts {
         Self(vec![(0, size)])
     }
 
-    /// Checks what was read from a manifest: begins at 0, ascends, sizes are powers of two within
-    /// the limits, and each size begins at a multiple of itself and of the one before.
+    /// Checks what was read from a manifest: begins at 0, offsets and sizes ascend, sizes are powers
+    /// of two within the limits, and each size begins at a multiple of itself and of the one before.
     pub fn check(&self) -> Result<()> {
         ensure!(!self.0.is_empty() && self.0.len() <= CUTS_MAX, "manifest has no valid cuts");
         ensure!(self.0[0].0 == 0, "the first cut does not begin at 0");
@@ -88,7 +88,7 @@ impl Cuts {
             ensure!(from % size == 0, "cut at {from} is no multiple of its block size {size}");
         }
         for pair in self.0.windows(2) {
-            ensure!(pair[0].0 < pair[1].0, "cuts do not ascend");
+            ensure!(pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1, "cuts do not ascend");
             ensure!(pair[1].0 % pair[0].1 == 0, "cut at {} splits a block", pair[1].0);
         }
         Ok(())
@@ -172,7 +172,8 @@ mod tests {
         for bad in [vec![], vec![(1, 65536)], vec![(0, 0)], vec![(0, 65537)], vec![(0, 2 << 20)]] {
             assert!(Cuts(bad.clone()).check().is_err(), "{bad:?}");
         }
-        assert!(Cuts(vec![(0, 65536), (4096, 4096)]).check().is_err(), "splits a block");
+        assert!(Cuts(vec![(0, 4096), (6144, 8192)]).check().is_err(), "splits a block");
+        assert!(Cuts(vec![(0, 8192), (8192, 4096)]).check().is_err(), "sizes descend");
     }
 
     #[test]

@@ -189,9 +189,17 @@ impl Identities {
 
     /// Decrypts a whole object in memory.
     pub fn decrypt_bytes(&self, stored: &[u8]) -> Result<Vec<u8>> {
-        let mut plain = Vec::with_capacity(stored.len());
-        self.decrypt(stored)?.read_to_end(&mut plain).context("decrypt")?;
+        let mut plain = Vec::new();
+        self.decrypt_into(stored, &mut plain)?;
         Ok(plain)
+    }
+
+    /// As [`Self::decrypt_bytes`], into a buffer that is used again.
+    pub fn decrypt_into(&self, stored: &[u8], plain: &mut Vec<u8>) -> Result<()> {
+        plain.clear();
+        plain.reserve(stored.len());
+        self.decrypt(stored)?.read_to_end(plain).context("decrypt")?;
+        Ok(())
     }
 }
 

@@ -277,24 +277,39 @@ impl Depot {
 
     /// Reads a whole object of at most [`crate::store::OBJECT_BYTES_MAX`].
     pub fn get(&self, object: &str, size: Option<u64>, sha: Option<Sha256>) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.get_into(object, size, sha, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// As [`Self::get`], into a buffer that is used again. If no candidate fits, it has the last one
+    /// that was read, if any.
+    pub fn get_into(
+        &self,
+        object: &str,
+        size: Option<u64>,
+        sha: Option<Sha256>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<()> {
+        bytes.clear();
         let mut first_problem = None;
         for number in 0..CANDIDATES_MAX {
             let name = candidate(object, number);
-            let bytes = match self.again(|| self.store.read(&name)) {
-                Ok(bytes) => bytes,
+            match self.again(|| self.store.read_into(&name, bytes)) {
+                Ok(()) => {}
                 Err(StoreError::Missing { .. }) => continue,
                 Err(error) => {
                     return Err(explain(error)).with_context(|| format!("get `{object}`"));
                 }
-            };
+            }
             let problem = match (size, sha) {
                 (Some(size), _) if size != bytes.len() as u64 => {
                     format!("`{object}` has {} bytes, not {size}", bytes.len())
                 }
-                (_, Some(sha)) if Sha256::of(&bytes) != sha => {
+                (_, Some(sha)) if Sha256::of(bytes) != sha => {
                     format!("`{object}` has another checksum than expected")
                 }
-                _ => return Ok(bytes),
+                _ => return Ok(()),
             };
             first_problem.get_or_insert(problem);
         }

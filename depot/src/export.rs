@@ -3,20 +3,20 @@
 //! Times to the second are in the header, with fractions and extended attributes in PAX records.
 //! Holes are written as zeros. A few decrypted packs are held, since neighbouring files share them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use chassis::progress::Progress;
 
 use crate::block::{BlockKey, Cuts};
 use crate::crypt::Identities;
 use crate::depot::Depot;
-use crate::manifest::{Attributes, BlockRef, Entry, EntryKind, Line, PackLine};
+use crate::manifest::{Attributes, Entry, EntryKind, PackLine, Pieces, StoredBlock};
 use crate::names::SnapshotId;
-use crate::reader::{BlockDecoder, SnapshotReader, open_pack};
+use crate::reader::{BlockDecoder, PackReader, SnapshotReader};
 
 /// Decrypted packs in memory: 16 MiB each.
 const PACKS_HELD: usize = 4;
@@ -32,34 +32,19 @@ pub fn tar<W: Write>(
     let mut reader = SnapshotReader::open(depot, id, identities)?;
     let head = reader.head().clone();
     let mut contents = Contents {
-        depot,
-        identities,
+        reader: PackReader::new(depot, identities),
         packs: reader.packs().to_vec(),
-        cuts: head.cuts,
         decoder: BlockDecoder::new(BlockKey(head.key))?,
         held: VecDeque::new(),
     };
     let started = head.started.timestamp();
     let mut archive = ::tar::Builder::new(output);
-    let mut earlier: BTreeMap<u64, Vec<BlockRef>> = BTreeMap::new();
     let mut entries = 0;
-    while let Some(line) = reader.next_line()? {
-        match line {
-            Line::Blocks { file, mut blocks } => {
-                earlier.entry(file).or_default().append(&mut blocks);
-            }
-            Line::Entry(entry) => {
-                let mut refs = entry.file.and_then(|n| earlier.remove(&n)).unwrap_or_default();
-                refs.extend(&entry.blocks);
-                add_entry(&mut archive, &entry, &refs, &mut contents, started)
-                    .with_context(|| format!("export `{}`", entry.path.lossy()))?;
-                progress.add_bytes(entry.size);
-                entries += 1;
-            }
-            Line::Head(_) | Line::Pack(_) | Line::End(_) => {
-                bail!("manifest has a line out of order")
-            }
-        }
+    while let Some(entry) = reader.next_entry()? {
+        add_entry(&mut archive, &entry, &head.cuts, &mut contents, started)
+            .with_context(|| format!("export `{}`", entry.path.lossy()))?;
+        progress.add_bytes(entry.size);
+        entries += 1;
     }
     Ok((archive.into_inner().context("end archive")?, entries))
 }
@@ -67,7 +52,7 @@ pub fn tar<W: Write>(
 fn add_entry<W: Write>(
     archive: &mut ::tar::Builder<W>,
     entry: &Entry,
-    refs: &[BlockRef],
+    cuts: &Cuts,
     contents: &mut Contents<'_>,
     started: i64,
 ) -> Result<()> {
@@ -101,15 +86,8 @@ fn add_entry<W: Write>(
         }
         EntryKind::File => {
             header.set_size(entry.size);
-            let content = FileContent {
-                contents,
-                refs: refs.iter(),
-                zeros_left: 0,
-                offset: 0,
-                size: entry.size,
-                block: Vec::new(),
-                at: 0,
-            };
+            let pieces = entry.pieces(cuts);
+            let content = FileContent { contents, pieces, zeros: 0, block: Vec::new(), at: 0 };
             archive.append_data(&mut header, path, content)?;
         }
     }
@@ -150,10 +128,8 @@ fn add_pax<W: Write>(archive: &mut ::tar::Builder<W>, attributes: &Attributes) -
 
 /// Where content comes from.
 struct Contents<'d> {
-    depot: &'d Depot,
-    identities: &'d Identities,
+    reader: PackReader<'d>,
     packs: Vec<PackLine>,
-    cuts: Cuts,
     decoder: BlockDecoder,
     held: VecDeque<(u32, Vec<u8>)>,
 }
@@ -166,7 +142,7 @@ impl Contents<'_> {
             return Ok(&self.held.back().expect("one was just added").1);
         }
         let line = self.packs.get(number as usize).context("manifest names no such pack")?;
-        let payload = open_pack(self.depot, line, self.identities)?;
+        let payload = self.reader.open(line)?.to_vec();
         if self.held.len() == PACKS_HELD {
             self.held.pop_front();
         }
@@ -174,64 +150,56 @@ impl Contents<'_> {
         Ok(&self.held.back().expect("one was just added").1)
     }
 
-    fn block(&mut self, block: &BlockRef, length: usize, into: &mut Vec<u8>) -> Result<()> {
-        into.clear();
-        let BlockRef::Stored(block) = block else {
-            into.resize(length, 0);
-            return Ok(());
-        };
+    fn block(&mut self, block: &StoredBlock, length: u64, into: &mut Vec<u8>) -> Result<()> {
         let from = block.offset as usize;
         let payload = self.payload(block.pack)?;
         let stored = payload.get(from..from + block.stored as usize);
         let stored = stored.context("block lies outside the pack")?.to_vec();
-        into.extend_from_slice(self.decoder.decode(&stored, &block.name, length)?);
+        into.clear();
+        into.extend_from_slice(self.decoder.decode(&stored, &block.name, length as usize)?);
         Ok(())
     }
 }
 
-/// The content of one file, block by block.
+/// The content of one file, piece by piece.
 struct FileContent<'c, 'd> {
     contents: &'c mut Contents<'d>,
-    refs: std::slice::Iter<'c, BlockRef>,
-    zeros_left: u32,
-    /// Where the next block begins.
-    offset: u64,
-    size: u64,
+    pieces: Pieces<'c>,
+    /// Zeros that come before anything else.
+    zeros: u64,
     block: Vec<u8>,
+    /// What was read of the block.
     at: usize,
 }
 
 impl FileContent<'_, '_> {
-    /// Loads the next block; false at the end of the file.
+    /// Loads the next piece; false at the end of the file.
     fn advance(&mut self) -> Result<bool> {
-        if self.offset >= self.size {
-            return Ok(false);
-        }
-        let length = self.contents.cuts.size_at(self.offset).min(self.size - self.offset);
-        let block = if self.zeros_left > 0 {
-            self.zeros_left -= 1;
-            BlockRef::Zeros(1)
-        } else {
-            let next = *self.refs.next().context("the manifest lacks blocks of this file")?;
-            if let BlockRef::Zeros(count) = next {
-                self.zeros_left = count - 1;
+        let Some(piece) = self.pieces.next().transpose()? else { return Ok(false) };
+        match &piece.stored {
+            None => self.zeros = piece.length,
+            Some(block) => {
+                self.contents.block(block, piece.length, &mut self.block)?;
+                self.at = 0;
             }
-            next
-        };
-        self.contents.block(&block, length as usize, &mut self.block)?;
-        self.offset += length;
-        self.at = 0;
+        }
         Ok(true)
     }
 }
 
 impl Read for FileContent<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.block.len() {
+        while self.zeros == 0 && self.at == self.block.len() {
             let has_more = self.advance();
             if !has_more.map_err(|error| io::Error::other(format!("{error:#}")))? {
                 return Ok(0);
             }
+        }
+        if self.zeros > 0 {
+            let count = usize::try_from(self.zeros).map_or(buffer.len(), |n| n.min(buffer.len()));
+            buffer[..count].fill(0);
+            self.zeros -= count as u64;
+            return Ok(count);
         }
         let count = buffer.len().min(self.block.len() - self.at);
         buffer[..count].copy_from_slice(&self.block[self.at..self.at + count]);

@@ -13,8 +13,10 @@ use crate::block::Cuts;
 use crate::names::{HostName, JobName, PackId, SnapshotId};
 
 mod json;
+mod pieces;
 
 pub use json::{read_line, write_line};
+pub use pieces::{Piece, Pieces};
 
 /// The version of the format that this crate writes and reads.
 pub const FORMAT_VERSION: u32 = 1;

@@ -1,25 +1,23 @@
 //! Reading a snapshot back: its manifest as a stream, packs whole or in part, blocks checked
 //! against their names.
 
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use std::sync::atomic::Ordering;
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::block::{BLOCK_BYTES_MAX, BlockKey};
 use crate::crypt::{Identities, PlainReader};
 use crate::depot::{Depot, ObjectReader, is_outage};
-use crate::manifest::{Head, Line, PackLine, Totals, read_line};
-use crate::names::{PackId, SnapshotId};
+use crate::manifest::{BlockRef, Entry, Head, Line, PackLine, Totals, read_line};
+use crate::names::SnapshotId;
+
+mod pack;
+
+pub use pack::PackReader;
 
 /// A snapshot of more packs is refused: 128 TB.
 const PACKS_MAX: usize = 8 << 20;
-const AGE_CHUNK_BYTES: u64 = 64 << 10;
-const AGE_TAG_BYTES: u64 = 16;
-/// Ranges nearer than this are fetched as one.
-const RANGE_GAP_BYTES: u32 = 256 << 10;
-/// Enough for the header of an age file with a dozen recipients.
-const HEADER_BYTES: u64 = 4 << 10;
 
 type ManifestInput<'d> =
     BufReader<zstd::Decoder<'static, BufReader<PlainReader<BufReader<ObjectReader<'d>>>>>>;
@@ -33,6 +31,8 @@ pub struct SnapshotReader<'d> {
     pending: Option<Line>,
     entries: u64,
     totals: Option<Totals>,
+    /// Blocks of files whose entry has not come yet.
+    begun: HashMap<u64, Vec<BlockRef>>,
 }
 
 impl<'d> SnapshotReader<'d> {
@@ -78,6 +78,7 @@ impl<'d> SnapshotReader<'d> {
             pending: None,
             entries: 0,
             totals: None,
+            begun: HashMap::new(),
         };
         reader.read_packs()?;
         Ok(reader)
@@ -111,6 +112,29 @@ impl<'d> SnapshotReader<'d> {
         self.totals
     }
 
+    /// The next entry with all of its blocks; `None` after an end that fits what was read.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
+        while let Some(line) = self.next_line()? {
+            match line {
+                Line::Blocks { file, mut blocks } => {
+                    self.begun.entry(file).or_default().append(&mut blocks);
+                }
+                Line::Entry(mut entry) => {
+                    let begun = entry.file.take().and_then(|file| self.begun.remove(&file));
+                    if let Some(mut blocks) = begun {
+                        blocks.append(&mut entry.blocks);
+                        entry.blocks = blocks;
+                    }
+                    return Ok(Some(*entry));
+                }
+                Line::Head(_) | Line::Pack(_) | Line::End(_) => {
+                    bail!("manifest has a line out of order")
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// The next [`Line::Entry`] or [`Line::Blocks`]; `None` after an end that fits what was read.
     pub fn next_line(&mut self) -> Result<Option<Line>> {
         if self.totals.is_some() {
@@ -135,85 +159,6 @@ impl<'d> SnapshotReader<'d> {
             }
         }
     }
-}
-
-/// Fetches a whole pack and decrypts its payload.
-///
-/// The checksum is only looked at if that fails, to find a better candidate: decrypting proves the
-/// content.
-pub fn open_pack(depot: &Depot, pack: &PackLine, identities: &Identities) -> Result<Vec<u8>> {
-    let object = pack.pack.pack_object();
-    let open = |sum| {
-        let stored = depot.get(&object, Some(pack.size), sum)?;
-        identities.decrypt_bytes(&stored).with_context(|| format!("open pack {}", pack.pack))
-    };
-    match open(None) {
-        Err(error) if !is_outage(&error) => open(Some(pack.pack)).map_err(|_| error),
-        other => other,
-    }
-}
-
-/// Fetches and decrypts parts of a pack's payload, given as offset and length; parts that are near
-/// one another in one request.
-pub fn open_pack_ranges(
-    depot: &Depot,
-    pack: &PackLine,
-    identities: &Identities,
-    ranges: &[(u32, u32)],
-) -> Result<Vec<Vec<u8>>> {
-    match read_ranges(depot, pack, identities, ranges, None) {
-        Err(error) if !is_outage(&error) => {
-            read_ranges(depot, pack, identities, ranges, Some(pack.pack)).map_err(|_| error)
-        }
-        other => other,
-    }
-}
-
-fn read_ranges(
-    depot: &Depot,
-    pack: &PackLine,
-    identities: &Identities,
-    ranges: &[(u32, u32)],
-    sum: Option<PackId>,
-) -> Result<Vec<Vec<u8>>> {
-    let found = depot.find(&pack.pack.pack_object(), Some(pack.size), sum)?;
-    let mut order: Vec<usize> = (0..ranges.len()).collect();
-    order.sort_unstable_by_key(|&i| ranges[i]);
-    let object = depot.open_object(&found.name, pack.size);
-    let ahead = object.ahead();
-    ahead.store(HEADER_BYTES, Ordering::Relaxed);
-    let mut plain = identities.decrypt(BufReader::with_capacity(HEADER_BYTES as usize, object))?;
-    let mut parts = vec![Vec::new(); ranges.len()];
-    for group in order.chunk_by(|&a, &b| is_near(ranges[a], ranges[b])) {
-        ahead.store(stored_span(ranges, group), Ordering::Relaxed);
-        for &i in group {
-            let (offset, length) = ranges[i];
-            ensure!(
-                u64::from(offset) + u64::from(length) <= pack.size,
-                "part of pack {} lies outside of it",
-                pack.pack
-            );
-            let mut part = vec![0; length as usize];
-            plain
-                .seek(SeekFrom::Start(u64::from(offset)))
-                .and_then(|_| plain.read_exact(&mut part))
-                .with_context(|| format!("read part of pack {}", pack.pack))?;
-            parts[i] = part;
-        }
-    }
-    Ok(parts)
-}
-
-fn is_near(one: (u32, u32), next: (u32, u32)) -> bool {
-    next.0.saturating_sub(one.0.saturating_add(one.1)) <= RANGE_GAP_BYTES
-}
-
-/// How many stored bytes hold the parts of a group, which are sorted by offset.
-fn stored_span(ranges: &[(u32, u32)], group: &[usize]) -> u64 {
-    let from = u64::from(ranges[group[0]].0) / AGE_CHUNK_BYTES;
-    let end = |&i: &usize| u64::from(ranges[i].0) + u64::from(ranges[i].1);
-    let to = group.iter().map(end).max().unwrap_or_default().div_ceil(AGE_CHUNK_BYTES);
-    (to - from) * (AGE_CHUNK_BYTES + AGE_TAG_BYTES)
 }
 
 /// Decompresses blocks and checks them against their names. One for each thread.

@@ -137,6 +137,16 @@ impl Store {
         }
     }
 
+    /// As [`Self::read`], into a buffer that is used again; what was in it is gone.
+    pub fn read_into(&self, name: &str, into: &mut Vec<u8>) -> Result<(), StoreError> {
+        if let Self::Directory(store) = self {
+            check_name(name)?;
+            return store.read_into(name, into);
+        }
+        *into = self.read(name)?;
+        Ok(())
+    }
+
     /// Reads `length` bytes from `offset`: fewer at the end of the object, none past it. `length`
     /// may be at most [`OBJECT_BYTES_MAX`]; the object may be larger.
     pub fn read_range(

@@ -5,21 +5,19 @@
 //! rest is still looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Result, ensure};
-use chassis::failure::{Exit, Failure};
+use anyhow::Result;
 use chassis::progress::Progress;
 use chassis::retry::Stop;
+use chassis::share::share;
 use serde::Serialize;
 
-use crate::block::BlockKey;
+use crate::block::{BlockKey, Cuts};
 use crate::crypt::Identities;
 use crate::depot::{Depot, is_outage};
-use crate::manifest::{BlockRef, Entry, Line, PackLine};
+use crate::manifest::{Entry, PackLine};
 use crate::names::{PackId, SnapshotId};
-use crate::reader::{BlockDecoder, SnapshotReader, open_pack};
+use crate::reader::{BlockDecoder, PackReader, SnapshotReader};
 
 const THREADS: usize = 2;
 
@@ -124,12 +122,12 @@ fn verify_packs(
     let packs: Vec<(PackKey, BTreeSet<SnapshotId>)> = needed.into_iter().collect();
     let bytes: u64 = packs.iter().map(|(key, _)| key.0.size).sum();
     progress.begin("verify", bytes);
-    let check = |(PackKey(line), ids): &(PackKey, BTreeSet<SnapshotId>)| {
+    let check = |buffer: &mut Vec<u8>, (PackKey(line), ids): &(PackKey, BTreeSet<SnapshotId>)| {
         let object = line.pack.pack_object();
         let found = match depth {
             Depth::Presence if listed.contains(&(line.pack, line.size)) => Ok(()),
             Depth::Presence => depot.find(&object, Some(line.size), None).map(drop),
-            Depth::Checksums => depot.get(&object, Some(line.size), Some(line.pack)).map(drop),
+            Depth::Checksums => depot.get_into(&object, Some(line.size), Some(line.pack), buffer),
         };
         progress.add_bytes(line.size);
         let hurts = || ids.iter().map(ToString::to_string).collect();
@@ -139,7 +137,7 @@ fn verify_packs(
             Err(error) => Ok(Some(Finding { object, what: format!("{error:#}"), hurts: hurts() })),
         }
     };
-    let findings = in_parallel(&packs, stop, check)?;
+    let findings = share(THREADS, &packs, stop, || Ok(Vec::new()), check)?;
     verified.packs = packs.len() as u64;
     if depth == Depth::Checksums {
         verified.bytes = bytes;
@@ -162,37 +160,6 @@ impl Ord for PackKey {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.0.pack, self.0.size).cmp(&(other.0.pack, other.0.size))
     }
-}
-
-/// Runs `check` over all items on a few threads; the first error ends it.
-fn in_parallel<T: Sync, R: Send>(
-    items: &[T],
-    stop: &Stop,
-    check: impl Fn(&T) -> Result<R> + Sync,
-) -> Result<Vec<R>> {
-    let next = AtomicUsize::new(0);
-    let results = Mutex::new(Ok(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                while !stop.is_stopped()
-                    && let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed))
-                {
-                    let result = check(item);
-                    let mut results = results.lock().expect("no holder panics");
-                    match (&mut *results, result) {
-                        (Ok(results), Ok(result)) => results.push(result),
-                        (Ok(_), Err(error)) => *results = Err(error),
-                        (Err(_), _) => return,
-                    }
-                }
-            });
-        }
-    });
-    if stop.is_stopped() {
-        return Err(Failure::new(Exit::Interrupted, "stopped before the end").into());
-    }
-    results.into_inner().expect("no holder panics")
 }
 
 /// A block that a snapshot needs: 48 bytes each in memory, 16 MB for 20 GB of files.
@@ -221,12 +188,16 @@ pub fn verify_deep(
     let packs = reader.packs();
     progress.begin("verify", packs.iter().map(|line| line.size).sum());
     let key = BlockKey(reader.head().key);
-    let check = |group: &&[Wanted]| {
-        let found = check_pack(depot, packs, identities, &key, group, &paths)?;
+    let state = || {
+        let decoder = BlockDecoder::new(key.clone())?;
+        Ok((PackReader::new(depot, identities), decoder))
+    };
+    let check = |(reader, decoder): &mut (PackReader<'_>, BlockDecoder), group: &&[Wanted]| {
+        let found = check_pack(reader, decoder, packs, group, &paths)?;
         progress.add_bytes(packs.get(group[0].pack as usize).map_or(0, |line| line.size));
         Ok(found)
     };
-    findings.extend(in_parallel(&groups, stop, check)?.into_iter().flatten());
+    findings.extend(share(THREADS, &groups, stop, state, check)?.into_iter().flatten());
     findings.sort();
     Ok(Verified {
         snapshots: 1,
@@ -258,64 +229,36 @@ fn compare_with_needs(
 type Contents = (Vec<Wanted>, Vec<String>, Vec<Finding>);
 
 fn read_wanted(reader: &mut SnapshotReader<'_>, id: &SnapshotId) -> Result<Contents> {
+    let cuts = reader.head().cuts.clone();
     let mut findings = Vec::new();
     let mut wanted = Vec::new();
     let mut paths = Vec::new();
-    let mut earlier: BTreeMap<u64, Vec<BlockRef>> = BTreeMap::new();
-    while let Some(line) = reader.next_line()? {
-        match line {
-            Line::Blocks { file, mut blocks } => {
-                earlier.entry(file).or_default().append(&mut blocks);
-            }
-            Line::Entry(entry) => {
-                let mut refs = entry.file.and_then(|n| earlier.remove(&n)).unwrap_or_default();
-                refs.extend(&entry.blocks);
-                let path = entry.path.lossy().into_owned();
-                if let Err(error) =
-                    add_wanted(reader, &entry, &refs, paths.len() as u32, &mut wanted)
-                {
-                    let (object, what) = (id.manifest_object(), format!("{error:#}"));
-                    findings.push(Finding { object, what, hurts: vec![path.clone()] });
-                }
-                paths.push(path);
-            }
-            Line::Head(_) | Line::Pack(_) | Line::End(_) => {}
+    while let Some(entry) = reader.next_entry()? {
+        let path = entry.path.lossy().into_owned();
+        if let Err(error) = add_wanted(&cuts, &entry, paths.len() as u32, &mut wanted) {
+            let (object, what) = (id.manifest_object(), format!("{error:#}"));
+            findings.push(Finding { object, what, hurts: vec![path.clone()] });
         }
+        paths.push(path);
     }
     Ok((wanted, paths, findings))
 }
 
-fn add_wanted(
-    reader: &SnapshotReader<'_>,
-    entry: &Entry,
-    refs: &[BlockRef],
-    file: u32,
-    wanted: &mut Vec<Wanted>,
-) -> Result<()> {
-    let cuts = &reader.head().cuts;
-    let mut at = 0;
-    for block in refs {
-        ensure!(at < entry.size, "file has more blocks than its size");
-        match block {
-            BlockRef::Zeros(count) => at = cuts.end_of_run(at, u64::from(*count)).min(entry.size),
-            BlockRef::Stored(block) => {
-                let length = cuts.size_at(at).min(entry.size - at);
-                at += length;
-                let (pack, offset, stored, name, length) =
-                    (block.pack, block.offset, block.stored, block.name, length as u32);
-                wanted.push(Wanted { pack, offset, stored, length, file, name });
-            }
-        }
+fn add_wanted(cuts: &Cuts, entry: &Entry, file: u32, wanted: &mut Vec<Wanted>) -> Result<()> {
+    for piece in entry.pieces(cuts) {
+        let piece = piece?;
+        let Some(block) = piece.stored else { continue };
+        let (pack, offset, stored, name, length) =
+            (block.pack, block.offset, block.stored, block.name, piece.length as u32);
+        wanted.push(Wanted { pack, offset, stored, length, file, name });
     }
-    ensure!(at == entry.size, "file lacks blocks from offset {at} on");
     Ok(())
 }
 
 fn check_pack(
-    depot: &Depot,
+    reader: &mut PackReader<'_>,
+    decoder: &mut BlockDecoder,
     packs: &[PackLine],
-    identities: &Identities,
-    key: &BlockKey,
     group: &[Wanted],
     paths: &[String],
 ) -> Result<Option<Finding>> {
@@ -327,7 +270,7 @@ fn check_pack(
         return Ok(Some(Finding { object, what, hurts: hurts() }));
     };
     let object = line.pack.pack_object();
-    let payload = match open_pack(depot, line, identities) {
+    let payload = match reader.open(line) {
         Ok(payload) => payload,
         Err(error) if is_outage(&error) => return Err(error),
         Err(error) => {
@@ -335,7 +278,6 @@ fn check_pack(
             return Ok(Some(Finding { object, what, hurts: hurts() }));
         }
     };
-    let mut decoder = BlockDecoder::new(key.clone())?;
     let mut bad = Vec::new();
     let mut what = None;
     for (index, block) in group.iter().enumerate() {

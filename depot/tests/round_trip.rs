@@ -14,7 +14,7 @@ use depot::crypt::{Identities, Recipients, generate_identity};
 use depot::depot::Depot;
 use depot::manifest::{BlockRef, EntryKind, EntryPath, Line, Problem, SnapshotKind, SnapshotState};
 use depot::names::SnapshotId;
-use depot::reader::{BlockDecoder, SnapshotReader, open_pack, open_pack_ranges};
+use depot::reader::{BlockDecoder, PackReader, SnapshotReader};
 use depot::store::memory::MemoryStore;
 use depot::store::{Body, Store};
 use depot::verify::{Depth, verify, verify_deep};
@@ -79,7 +79,7 @@ impl Bench {
         let packs: Vec<_> = reader.packs().to_vec();
         let payloads: Vec<_> = packs
             .iter()
-            .map(|pack| open_pack(depot, pack, &self.identities))
+            .map(|pack| Ok(PackReader::new(depot, &self.identities).open(pack)?.to_vec()))
             .collect::<anyhow::Result<_>>()?;
         let mut decoder = BlockDecoder::new(key)?;
         let mut earlier: BTreeMap<u64, Vec<BlockRef>> = BTreeMap::new();
@@ -303,17 +303,53 @@ fn parts_of_a_pack_are_fetched_without_the_rest() {
     let report = bench.backup(1, &random_tree(12), std::slice::from_ref(&depot)).expect("backup");
     let reader = SnapshotReader::open(&depot, &report.id, &bench.identities).expect("open");
     let pack = reader.packs()[0];
-    let whole = open_pack(&depot, &pack, &bench.identities).expect("open pack");
+    let mut packs = PackReader::new(&depot, &bench.identities);
+    let whole = packs.open(&pack).expect("open pack").to_vec();
     let mut random = StdRng::seed_from_u64(12);
     let mut ranges = vec![(0, 1), (65536, 65536), (0, whole.len() as u32)];
     for _ in 0..50 {
         let from = random.random_range(0..whole.len());
         ranges.push((from as u32, random.random_range(0..=whole.len() - from) as u32));
     }
-    let parts = open_pack_ranges(&depot, &pack, &bench.identities, &ranges).expect("ranges");
+    let parts = packs.open_parts(&pack, &ranges).expect("parts");
     for (&(from, length), part) in ranges.iter().zip(&parts) {
         assert!(part[..] == whole[from as usize..][..length as usize], "{from} {length}");
+        assert!(packs.salvage((from, length)).expect("undamaged") == *part, "{from} {length}");
     }
+    let end = whole.len() as u32;
+    for outside in
+        [(end, 1), (end - 1, 2), (0, end + 1), (u32::MAX, 1), (end / 65536 * 65536, 65536)]
+    {
+        assert!(packs.open_parts(&pack, &[outside]).is_err(), "{outside:?}");
+        assert!(packs.open_parts(&pack, &[(0, 1), outside]).is_err(), "{outside:?}");
+        assert!(packs.salvage(outside).is_err(), "{outside:?}");
+    }
+}
+
+#[test]
+fn a_damaged_end_of_a_pack_hurts_only_itself() {
+    let bench = Bench::new();
+    let depot = new_depot("main");
+    let mut content = vec![0; 700_000];
+    StdRng::seed_from_u64(13).fill_bytes(&mut content);
+    let tree = Tree::from([("a".to_owned(), content)]);
+    let report = bench.backup(1, &tree, std::slice::from_ref(&depot)).expect("backup");
+    let reader = SnapshotReader::open(&depot, &report.id, &bench.identities).expect("open");
+    let pack = reader.packs()[0];
+    let mut packs = PackReader::new(&depot, &bench.identities);
+    let whole = packs.open(&pack).expect("open pack").to_vec();
+    let object = pack.pack.pack_object();
+    let mut bytes = depot.store().read(&object).expect("read pack");
+    *bytes.last_mut().expect("not empty") ^= 1;
+    depot.store().delete(&object).expect("delete");
+    depot.store().create(&object, Body::Bytes(&bytes)).expect("one bit flipped");
+    packs.open(&pack).expect_err("it is damaged");
+    let last = whole.len() as u32 / 65536 * 65536;
+    for chunk in (0..last).step_by(65536) {
+        let part = packs.salvage((chunk, 65536)).expect("this chunk is whole");
+        assert!(part == whole[chunk as usize..][..65536], "{chunk}");
+    }
+    assert!(packs.salvage((last, 1)).is_err(), "the last chunk is damaged");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! Errors of the depot's content are damage: with `keep_going` they are noted with the files that they hurt,
 //! and what can be had of a damaged pack is still restored, 64 KiB by 64 KiB. Errors of writing are errors.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -20,7 +21,7 @@ use depot::crypt::Identities;
 use depot::depot::{Depot, is_outage};
 use depot::manifest::PackLine;
 use depot::names::PackId;
-use depot::reader::{BlockDecoder, open_pack, open_pack_ranges};
+use depot::reader::{BlockDecoder, PackReader};
 use serde::Serialize;
 
 use crate::beneath::Beneath;
@@ -105,64 +106,88 @@ pub fn sort_by_pack(tree: &mut Tree) {
 }
 
 /// A part of a pack's payload, and where it begins in it.
-struct Part {
+struct Part<'p> {
     offset: u64,
-    bytes: Vec<u8>,
+    bytes: Cow<'p, [u8]>,
 }
 
 struct Worker<'a> {
-    fetch: Fetch<'a>,
-    decoder: BlockDecoder,
-    files: OpenFiles<'a>,
+    packs: PackReader<'a>,
+    output: Output<'a>,
 }
 
 impl<'a> Worker<'a> {
     fn new(fetch: Fetch<'a>) -> Result<Self> {
         let decoder = BlockDecoder::new(BlockKey(fetch.tree.head.key))?;
         let files = OpenFiles { root: fetch.root, tree: fetch.tree, open: Vec::new() };
-        Ok(Self { fetch, decoder, files })
+        let packs = PackReader::new(fetch.depot, fetch.identities);
+        Ok(Self { packs, output: Output { fetch, decoder, files } })
     }
 
     /// Restores the blocks of one pack. Damage is an error unless it shall be kept going.
     fn restore(&mut self, blocks: &[Block]) -> Result<Option<Damage>> {
-        let opened = match self.open(blocks) {
-            Err(error) if !is_outage(&error) => self.open_checked(blocks),
-            result => result,
-        };
-        let damage = match opened {
-            Ok(parts) => self.write(blocks, &parts)?,
+        let Self { packs, output } = self;
+        let Fetch { tree, keep_going, .. } = output.fetch;
+        let pack = &tree.packs[blocks[0].pack as usize];
+        let damage = match open(packs, blocks, pack) {
+            Ok(parts) => output.write(blocks, &parts)?,
             Err(error) if is_outage(&error) => return Err(error),
-            Err(error) if self.fetch.keep_going => self.salvage(blocks, &error)?,
-            Err(error) => Some(self.damage(blocks, &error)),
+            Err(error) if keep_going => salvage(packs, output, blocks, &error)?,
+            Err(error) => Some(output.damage(blocks, &error)),
         };
+        output.fetch.progress.add_items(1);
         match damage {
-            Some(damage) if !self.fetch.keep_going => Err(damage.refusal().into()),
+            Some(damage) if !keep_going => Err(damage.refusal().into()),
             damage => Ok(damage),
         }
     }
+}
 
-    fn open(&self, blocks: &[Block]) -> Result<Vec<Part>> {
-        let Fetch { depot, identities, tree, .. } = self.fetch;
-        let pack = &tree.packs[blocks[0].pack as usize];
-        let How::Parts(spans) = how(blocks, pack) else {
-            let bytes = open_pack(depot, pack, identities)?;
-            return Ok(vec![Part { offset: 0, bytes }]);
-        };
-        let parts = open_pack_ranges(depot, pack, identities, &spans)?;
-        let parts = parts.into_iter().zip(spans);
-        Ok(parts.map(|(bytes, (offset, _))| Part { offset: u64::from(offset), bytes }).collect())
+/// Opens what is needed of a pack.
+fn open<'p>(
+    packs: &'p mut PackReader<'_>,
+    blocks: &[Block],
+    pack: &PackLine,
+) -> Result<Vec<Part<'p>>> {
+    let How::Parts(spans) = how(blocks, pack) else {
+        return Ok(vec![Part { offset: 0, bytes: packs.open(pack)?.into() }]);
+    };
+    let parts = packs.open_parts(pack, &spans)?.into_iter().zip(spans);
+    Ok(parts
+        .map(|(bytes, (offset, _))| Part { offset: offset.into(), bytes: bytes.into() })
+        .collect())
+}
+
+/// Takes the blocks of a damaged pack that can still be read, one by one.
+fn salvage(
+    packs: &PackReader<'_>,
+    output: &mut Output<'_>,
+    blocks: &[Block],
+    whole: &anyhow::Error,
+) -> Result<Option<Damage>> {
+    let mut hurt = Vec::new();
+    for same in blocks.chunk_by(|a, b| a.offset == b.offset) {
+        crate::share::check_stop(output.fetch.stop)?;
+        let length = same.iter().map(|b| b.stored).max().unwrap_or_default();
+        let part = packs.salvage((same[0].offset, length)).ok();
+        let part = part.map(|bytes| Part { offset: same[0].offset.into(), bytes: bytes.into() });
+        if output.write(same, part.as_slice())?.is_some() {
+            hurt.extend_from_slice(same);
+        }
     }
+    Ok((!hurt.is_empty()).then(|| output.damage(&hurt, whole)))
+}
 
-    /// Of several candidates of one size, the one with the checksum.
-    fn open_checked(&self, blocks: &[Block]) -> Result<Vec<Part>> {
-        let Fetch { depot, identities, tree, .. } = self.fetch;
-        let PackLine { pack, size } = tree.packs[blocks[0].pack as usize];
-        let stored = depot.get(&pack.pack_object(), Some(size), Some(pack))?;
-        Ok(vec![Part { offset: 0, bytes: identities.decrypt_bytes(&stored)? }])
-    }
+/// Where blocks go.
+struct Output<'a> {
+    fetch: Fetch<'a>,
+    decoder: BlockDecoder,
+    files: OpenFiles<'a>,
+}
 
+impl Output<'_> {
     /// Decodes and writes blocks; the ones that cannot be decoded are damage.
-    fn write(&mut self, blocks: &[Block], parts: &[Part]) -> Result<Option<Damage>> {
+    fn write(&mut self, blocks: &[Block], parts: &[Part<'_>]) -> Result<Option<Damage>> {
         let Fetch { tree, progress, .. } = self.fetch;
         let mut lost: Option<(anyhow::Error, Vec<Block>)> = None;
         for same in
@@ -185,31 +210,7 @@ impl<'a> Worker<'a> {
                 progress.add_bytes(length);
             }
         }
-        progress.add_items(1);
         Ok(lost.map(|(error, blocks)| self.damage(&blocks, &error)))
-    }
-
-    /// Takes the blocks of a damaged pack that can still be read, one by one.
-    fn salvage(&mut self, blocks: &[Block], whole: &anyhow::Error) -> Result<Option<Damage>> {
-        let Fetch { depot, identities, tree, stop, .. } = self.fetch;
-        let pack = &tree.packs[blocks[0].pack as usize];
-        let mut hurt = Vec::new();
-        for same in blocks.chunk_by(|a, b| a.offset == b.offset) {
-            let range = (same[0].offset, same.iter().map(|b| b.stored).max().unwrap_or_default());
-            crate::share::check_stop(stop)?;
-            match open_pack_ranges(depot, pack, identities, &[range]) {
-                Ok(mut parts) => {
-                    let bytes = parts.pop().unwrap_or_default();
-                    let part = Part { offset: u64::from(range.0), bytes };
-                    if self.write(same, &[part])?.is_some() {
-                        hurt.extend_from_slice(same);
-                    }
-                }
-                Err(error) if is_outage(&error) => return Err(error),
-                Err(_) => hurt.extend_from_slice(same),
-            }
-        }
-        Ok((!hurt.is_empty()).then(|| self.damage(&hurt, whole)))
     }
 
     fn damage(&self, blocks: &[Block], error: &anyhow::Error) -> Damage {
@@ -256,7 +257,7 @@ fn spans(blocks: &[Block]) -> Vec<(u32, u32)> {
     spans.into_iter().map(|(start, end)| (clip(start), clip(end - start))).collect()
 }
 
-fn slice<'p>(parts: &'p [Part], block: &Block) -> Option<&'p [u8]> {
+fn slice<'p>(parts: &'p [Part<'_>], block: &Block) -> Option<&'p [u8]> {
     let offset = u64::from(block.offset);
     let after = parts.partition_point(|part| part.offset <= offset);
     let part = parts.get(after.checked_sub(1)?)?;
@@ -325,7 +326,7 @@ mod tests {
     #[test]
     fn a_block_outside_of_what_was_fetched_is_none() {
         let parts =
-            [Part { offset: 10, bytes: vec![1; 10] }, Part { offset: 100, bytes: vec![2; 10] }];
+            [(10, 1), (100, 2)].map(|(offset, n)| Part { offset, bytes: vec![n; 10].into() });
         assert_eq!(slice(&parts, &block(12, 3)), Some(&[1, 1, 1][..]));
         assert_eq!(slice(&parts, &block(100, 10)), Some(&[2; 10][..]));
         for (offset, stored) in [(0, 1), (9, 1), (15, 6), (109, 2), (u32::MAX, u32::MAX)] {

@@ -204,7 +204,7 @@ fn shown(paths: &[PathBuf]) -> Vec<String> {
 }
 
 fn note(report: &mut Report, tree: &Tree, damage: Vec<Damage>) {
-    report.files += tree.files.iter().filter(|file| file.is_wanted()).count() as u64;
+    report.files += tree.files.len() as u64;
     report.entries += (tree.entries.len() + tree.dirs.len()) as u64;
     report.bytes += tree.bytes();
     report.bytes_fetched += tree.content_bytes();

@@ -21,8 +21,6 @@ mod read;
 
 use read::{Lost, Reading};
 
-/// The number of no entry.
-const NO_ENTRY: u32 = u32::MAX;
 /// The number of no pack, which the format sets aside: the block is at its place already.
 pub const AT_PLACE: u32 = u32::MAX;
 
@@ -92,15 +90,6 @@ pub struct File {
     pub size: u64,
     /// Whether its zeros are holes.
     pub sparse: bool,
-    /// Where the block after its last one would begin.
-    end: u64,
-}
-
-impl File {
-    /// Whether it is to be restored.
-    pub fn is_wanted(&self) -> bool {
-        self.entry != NO_ENTRY
-    }
 }
 
 /// Attributes of an entry; what many have in common is stored once.
@@ -142,7 +131,7 @@ pub struct Block {
     pub name: [u8; 24],
 }
 
-/// A run of zeros in a file; it may go beyond the end of the file by less than a block.
+/// A run of zeros in a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Zeros {
     /// The number of its file.
@@ -187,8 +176,7 @@ impl Tree {
     pub fn zeros_of(&self, file: u32) -> impl Iterator<Item = (u64, u64)> {
         let first = self.zeros.partition_point(|run| run.file < file);
         let runs = self.zeros[first..].iter().take_while(move |run| run.file == file);
-        let size = self.files[file as usize].size;
-        runs.map(move |run| (run.at, run.length.min(size - run.at)))
+        runs.map(move |run| (run.at, run.length))
     }
 
     /// Size of all wanted files in bytes.

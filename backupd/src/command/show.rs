@@ -130,8 +130,7 @@ fn show_manifest(
 
 fn print_files(context: &Context, reader: &mut SnapshotReader<'_>) -> Result<()> {
     with_stdout(|out| {
-        while let Some(line) = reader.next_line()? {
-            let Line::Entry(entry) = line else { continue };
+        while let Some(entry) = reader.next_entry()? {
             if context.json {
                 writeln!(out, "{}", entry_json(&entry))?;
             } else {

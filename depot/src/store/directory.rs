@@ -18,7 +18,7 @@ use serde::Deserialize;
 use super::input::Input;
 use super::limit::UploadLimit;
 use super::name::{folder_of, is_segment, join};
-use super::{Body, LISTING_OBJECTS_MAX, ObjectInfo, StoreError, check_size};
+use super::{Body, LISTING_OBJECTS_MAX, OBJECT_BYTES_MAX, ObjectInfo, StoreError, check_size};
 
 /// Objects are never changed; their mode says so.
 const OBJECT_MODE: u32 = 0o440;
@@ -71,9 +71,15 @@ impl DirectoryStore {
     }
 
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, StoreError> {
+        let mut bytes = Vec::new();
+        self.read_into(name, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub(super) fn read_into(&self, name: &str, into: &mut Vec<u8>) -> Result<(), StoreError> {
         let (file, size) = self.open_object(name)?;
         check_size(name, size)?;
-        read_all(file.take(size), name)
+        read_all(file.take(size), name, into)
     }
 
     pub(super) fn read_range(
@@ -86,7 +92,9 @@ impl DirectoryStore {
         // Past the end is empty; this also keeps the offset in the range that seek takes.
         file.seek(SeekFrom::Start(offset.min(size)))
             .map_err(|error| failure("read", name, error))?;
-        read_all(file.take(length as u64), name)
+        let mut bytes = Vec::new();
+        read_all(file.take(length as u64), name, &mut bytes)?;
+        Ok(bytes)
     }
 
     /// Opens a file, not following a link in its last segment; anything but a file is missing.
@@ -173,10 +181,11 @@ fn info(name: String, metadata: &Metadata) -> ObjectInfo {
     ObjectInfo { name, size: metadata.len(), arrived }
 }
 
-fn read_all(mut file: io::Take<File>, name: &str) -> Result<Vec<u8>, StoreError> {
-    let mut bytes = Vec::with_capacity(usize::try_from(file.limit()).unwrap_or(0).min(1 << 26));
-    file.read_to_end(&mut bytes).map_err(|error| failure("read", name, error))?;
-    Ok(bytes)
+fn read_all(mut file: io::Take<File>, name: &str, into: &mut Vec<u8>) -> Result<(), StoreError> {
+    into.clear();
+    into.reserve(usize::try_from(file.limit()).unwrap_or(0).min(OBJECT_BYTES_MAX as usize));
+    file.read_to_end(into).map_err(|error| failure("read", name, error))?;
+    Ok(())
 }
 
 fn make_one(path: &Path) -> Result<(), StoreError> {

@@ -1,4 +1,4 @@
-//! A manifest becomes a tree, line by line.
+//! A manifest becomes a tree, entry by entry.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -8,17 +8,12 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use database::tablespace::has_renames;
 use depot::block::Cuts;
-use depot::manifest::{
-    Attributes, BlockRef, Entry, EntryKind, EntryPath, Line, SnapshotKind, StoredBlock,
-};
+use depot::manifest::{Attributes, Entry, EntryKind, EntryPath, Piece, SnapshotKind, StoredBlock};
 use depot::reader::SnapshotReader;
 
-use super::{Block, Dir, File, NO_ENTRY, Node, Owner, Placement, Tree, What, Zeros};
+use super::{Block, Dir, File, Node, Owner, Placement, Tree, What, Zeros};
 use crate::select::{Selection, self_and_above};
 use crate::target::{INCREMENTS, MARKER};
-
-/// No file is larger: 1 PiB.
-const FILE_BYTES_MAX: u64 = 1 << 50;
 
 /// What has a path.
 #[derive(Clone, Copy)]
@@ -42,8 +37,6 @@ pub(super) struct Reading<'d, 's> {
     cuts: Cuts,
     tree: Tree,
     taken: HashMap<Box<[u8]>, Taken>,
-    /// The manifest's numbers of files with lines of their own, and ours.
-    numbers: HashMap<u64, u32>,
     owners: HashMap<Owner, u32>,
     /// First names that are not wanted, and the wanted further name of each.
     lost: Vec<Lost>,
@@ -72,7 +65,6 @@ impl<'d, 's> Reading<'d, 's> {
             selection,
             tree,
             taken: HashMap::new(),
-            numbers: HashMap::new(),
             owners: HashMap::new(),
             lost: Vec::new(),
             replaced: HashSet::new(),
@@ -82,8 +74,9 @@ impl<'d, 's> Reading<'d, 's> {
     /// Reads to the end. If there are first names that must be restored under another name, those are returned as the
     /// error: the first name, and the further name that is wanted.
     pub(super) fn read(mut self) -> Result<Result<Tree, Vec<Lost>>> {
-        while let Some(line) = self.source.next_line()? {
-            self.take(line).context("read manifest")?;
+        while let Some(entry) = self.source.next_entry()? {
+            let path = entry.path.lossy().into_owned();
+            self.take_entry(entry).with_context(|| format!("entry `{path}`"))?;
         }
         if !self.lost.is_empty() {
             return Ok(Err(self.lost));
@@ -94,54 +87,6 @@ impl<'d, 's> Reading<'d, 's> {
             ensure!(is_there, "the first name of hard link `{name}` is not in the manifest");
         }
         Ok(Ok(self.finish()))
-    }
-
-    fn take(&mut self, line: Line) -> Result<()> {
-        match line {
-            Line::Blocks { file, blocks } => {
-                let file = match self.numbers.get(&file) {
-                    Some(known) => *known,
-                    None => self.new_file(Some(file))?,
-                };
-                self.take_blocks(file, &blocks)
-            }
-            Line::Entry(entry) => {
-                let path = entry.path.lossy().into_owned();
-                self.take_entry(*entry).with_context(|| format!("entry `{path}`"))
-            }
-            Line::Head(_) | Line::Pack(_) | Line::End(_) => bail!("line out of order"),
-        }
-    }
-
-    fn new_file(&mut self, number: Option<u64>) -> Result<u32> {
-        let file = u32::try_from(self.tree.files.len()).context("too many files")?;
-        self.tree.files.push(File { entry: NO_ENTRY, size: 0, sparse: false, end: 0 });
-        if let Some(number) = number {
-            self.numbers.insert(number, file);
-        }
-        Ok(file)
-    }
-
-    fn take_blocks(&mut self, file: u32, blocks: &[BlockRef]) -> Result<()> {
-        let mut at = self.tree.files[file as usize].end;
-        for block in blocks {
-            let next = match *block {
-                BlockRef::Zeros(count) => {
-                    let end = skip(&self.cuts, at, count)?;
-                    self.tree.zeros.push(Zeros { file, at, length: end - at });
-                    end
-                }
-                BlockRef::Stored(StoredBlock { name, pack, offset, stored }) => {
-                    ensure!((pack as usize) < self.tree.packs.len(), "there is no pack {pack}");
-                    self.tree.blocks.push(Block { at, file, pack, offset, stored, name });
-                    at + self.cuts.size_at(at)
-                }
-            };
-            ensure!(next <= FILE_BYTES_MAX, "a file is larger than {FILE_BYTES_MAX} bytes");
-            at = next;
-        }
-        self.tree.files[file as usize].end = at;
-        Ok(())
     }
 
     fn take_entry(&mut self, entry: Entry) -> Result<()> {
@@ -248,17 +193,19 @@ impl<'d, 's> Reading<'d, 's> {
     }
 
     fn take_file(&mut self, entry: &Entry) -> Result<u32> {
-        let file = match entry.file.and_then(|number| self.numbers.remove(&number)) {
-            Some(file) => file,
-            None => self.new_file(None)?,
-        };
-        self.take_blocks(file, &entry.blocks)?;
+        let file = u32::try_from(self.tree.files.len()).context("too many files")?;
         let number = u32::try_from(self.tree.entries.len()).context("too many entries")?;
-        let found = &mut self.tree.files[file as usize];
-        let last = entry.size.checked_sub(1).map_or(0, |last| self.cuts.size_at(last));
-        let fits = entry.size <= found.end && found.end < entry.size + last.max(1);
-        ensure!(fits, "its blocks end at {} and do not make up its size {}", found.end, entry.size);
-        (found.entry, found.size, found.sparse) = (number, entry.size, entry.sparse);
+        for piece in entry.pieces(&self.cuts) {
+            let Piece { at, length, stored } = piece?;
+            match stored {
+                None => self.tree.zeros.push(Zeros { file, at, length }),
+                Some(StoredBlock { name, pack, offset, stored }) => {
+                    ensure!((pack as usize) < self.tree.packs.len(), "there is no pack {pack}");
+                    self.tree.blocks.push(Block { at, file, pack, offset, stored, name });
+                }
+            }
+        }
+        self.tree.files.push(File { entry: number, size: entry.size, sparse: entry.sparse });
         Ok(file)
     }
 
@@ -294,22 +241,8 @@ impl<'d, 's> Reading<'d, 's> {
     fn finish(self) -> Tree {
         let mut tree = self.tree;
         tree.dirs.retain(|dir| dir.wanted);
-        let files = &tree.files;
-        let is_wanted = |file: u32| files[file as usize].is_wanted();
-        tree.blocks.retain(|block| is_wanted(block.file));
-        tree.zeros.retain(|zeros| is_wanted(zeros.file));
-        tree.zeros.sort_unstable_by_key(|zeros| (zeros.file, zeros.at));
         tree
     }
-}
-
-/// Where `count` blocks end that begin at `at`.
-fn skip(cuts: &Cuts, mut at: u64, count: u32) -> Result<u64> {
-    for _ in 0..count {
-        ensure!(at <= FILE_BYTES_MAX, "a file is larger than {FILE_BYTES_MAX} bytes");
-        at += cuts.size_at(at);
-    }
-    Ok(at)
 }
 
 /// Names that a restore uses in its target.

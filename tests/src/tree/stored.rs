@@ -10,7 +10,7 @@ use depot::crypt::Identities;
 use depot::depot::Depot;
 use depot::manifest::{BlockRef, Entry, EntryKind, Line, PackLine};
 use depot::names::SnapshotId;
-use depot::reader::{BlockDecoder, SnapshotReader, open_pack};
+use depot::reader::{BlockDecoder, PackReader, SnapshotReader};
 
 use super::compare::{Kind, Node, Tree};
 
@@ -148,7 +148,8 @@ impl Packs<'_> {
     fn fetch(&mut self, pack: u32) -> Result<()> {
         if !self.payloads.contains_key(&pack) {
             let line = self.lines.get(pack as usize).context("no such pack")?;
-            self.payloads.insert(pack, open_pack(self.depot, line, self.identities)?);
+            let mut reader = PackReader::new(self.depot, self.identities);
+            self.payloads.insert(pack, reader.open(line)?.to_vec());
         }
         Ok(())
     }
