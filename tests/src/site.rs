@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
+use chassis::retry::Stop;
 use depot::crypt::Identities;
 use depot::depot::Depot;
 use depot::names::SnapshotId;
@@ -25,8 +26,11 @@ use crate::small_disk::SmallDisk;
 /// The names of the depots: a directory, SFTP, S3.
 pub const DEPOTS: [&str; 3] = ["vault", "sftp", "s3"];
 
+/// The keeper's rule.
+pub const KEEP_LAST: usize = 3;
+
 /// How large the disks are where the host keeps its state and the directory depot is.
-const DISK_MEGABYTES: u32 = 1024;
+const DISK_MEGABYTES: u32 = 256;
 
 /// The host, and the hosts of its depots.
 #[derive(Debug)]
@@ -75,8 +79,9 @@ impl Site {
             site.disks = site.mount().inspect_err(tell_of_no_disks).ok();
         }
         fs::write(site.path("keeper.toml"), site.keeper())?;
+        fs::write(site.path("auditor.toml"), site.on_disks(&DEPOTS))?;
         ctl(&site.path("keeper.toml"), &["depot", "init"]).expect(0);
-        site.sshd.give_depot(Account::AppendOnly)?;
+        site.sshd.open_depot(Account::AppendOnly)?;
         site.configure("")?;
         Ok(site)
     }
@@ -88,15 +93,28 @@ impl Site {
         Ok([mount(&self.path("state"))?, mount(&self.path("depot"))?, mount(&sftp)?])
     }
 
+    /// What the keeper and the auditor both are told.
+    fn on_disks(&self, names: &[&str]) -> String {
+        let tables = names.iter().map(|name| {
+            let path = self.disk_of(name);
+            format!("[depots.{name}.directory]\npath = '{}'\n", path.display())
+        });
+        format!("host = 'log1'\n{}", tables.collect::<String>())
+    }
+
     fn keeper(&self) -> String {
-        let directory =
-            |name, path: &Path| format!("[depots.{name}.directory]\npath = '{}'\n", path.display());
-        format!(
-            "host = 'log1'\n{}{}[depots.s3.s3]\n{}[keeper.default]\nkeep-last = 3\n",
-            directory("vault", &self.path("depot")),
-            directory("sftp", &self.sshd.folder(Account::AppendOnly)),
-            self.s3.table(self.s3.address()),
-        )
+        let s3 = self.s3.table(self.s3.address());
+        let disks = self.on_disks(&["vault", "sftp"]);
+        format!("{disks}[depots.s3.s3]\n{s3}[keeper.default]\nkeep-last = {KEEP_LAST}\n")
+    }
+
+    /// Where a depot is on the disk of its host.
+    pub fn disk_of(&self, depot: &str) -> PathBuf {
+        match depot {
+            "vault" => self.path("depot"),
+            "sftp" => self.sshd.folder(Account::AppendOnly),
+            _ => self.s3.bucket_path(),
+        }
     }
 
     /// A path on the host.
@@ -133,28 +151,38 @@ impl Site {
         self.daemon.as_ref().expect("the daemon was started")
     }
 
-    /// Runs `backupctl` on the keeper.
-    pub fn keeper_ctl(&self, arguments: &[&str]) -> Said {
-        ctl(&self.path("keeper.toml"), arguments)
-    }
-
     /// `backupctl` on the keeper.
     pub fn keeper_command(&self, arguments: &[&str]) -> Command {
         ctl_command(&self.path("keeper.toml"), arguments)
     }
 
-    /// Opens a depot as the keeper does.
+    /// Runs it.
+    pub fn keeper_ctl(&self, arguments: &[&str]) -> Said {
+        ctl(&self.path("keeper.toml"), arguments)
+    }
+
+    /// Runs `backupctl` on the disks of all depots: it sees what is stored there and not what a server says.
+    pub fn auditor_ctl(&self, arguments: &[&str]) -> Said {
+        self.complete_bucket().expect("the bucket's disk can be written");
+        ctl(&self.path("auditor.toml"), arguments)
+    }
+
+    /// Opens a depot on its disk.
     pub fn depot(&self, name: &str) -> Result<Depot> {
-        let directory = |path| StoreConfig {
-            directory: Some(DirectoryConfig { path }),
-            ..StoreConfig::default()
-        };
-        let config = match name {
-            "vault" => directory(self.path("depot")),
-            "sftp" => directory(self.sshd.folder(Account::AppendOnly)),
-            _ => StoreConfig { s3: Some(self.s3.config()), ..StoreConfig::default() },
-        };
-        Depot::open(name, &config, &chassis::retry::Stop::never())
+        self.complete_bucket()?;
+        let directory = Some(DirectoryConfig { path: self.disk_of(name) });
+        let config = StoreConfig { directory, ..StoreConfig::default() };
+        Depot::open(name, &config, &Stop::never())
+    }
+
+    /// The S3 server has folders on its disk only where objects are.
+    fn complete_bucket(&self) -> Result<()> {
+        let bucket = self.s3.bucket_path();
+        let packs = (0..=255).map(|number| format!("pack/{number:02x}"));
+        for folder in packs.chain(["snapshot", "condemned", "keep"].map(str::to_owned)) {
+            fs::create_dir_all(bucket.join(folder))?;
+        }
+        Ok(())
     }
 
     /// What opens the backups.

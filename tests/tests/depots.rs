@@ -202,7 +202,7 @@ fn a_changed_host_key_is_told_and_nothing_is_sent() {
     let tables = format!("[depots.sftp.sftp]\n{}[depots.s3.s3]\n{s3}", sftp.unwrap());
     site.sshd.change_host_keys().unwrap();
     let password = site.sshd.password().unwrap();
-    refuse(&mut site, &tables, "sftp", "host key", "hint: ", &[&password]);
+    refuse(&mut site, &tables, "sftp", "HOST KEY", "hint: ", &[&password]);
 }
 
 #[test]

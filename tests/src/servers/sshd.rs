@@ -189,11 +189,14 @@ impl Sshd {
         Ok(fs::read_to_string(self.path("password"))?)
     }
 
-    /// Gives all that is in the account's depot to the account, as the administrator does after `depot init`.
-    pub fn give_depot(&self, account: Account) -> Result<()> {
-        let mut command = Command::new("chown");
-        command.arg("--recursive").arg(format!("{}:", account.user()));
-        run(command.arg(self.folder(account)), "").map(drop)
+    /// Lets the account add to its depot and read in it, as `docs/operations.md` tells the administrator to after
+    /// `depot init`.
+    pub fn open_depot(&self, account: Account) -> Result<()> {
+        let folder = self.folder(account);
+        run(Command::new("chgrp").args(["-R", account.user()]).arg(&folder), "")?;
+        let mut command = Command::new("find");
+        command.arg(&folder).args(["-type", "d", "-exec", "chmod", "2770", "{}", "+"]);
+        run(&mut command, "").map(drop)
     }
 
     /// Where it listens.

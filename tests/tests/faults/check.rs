@@ -8,8 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, ensure};
 use depot::depot::Depot;
 use depot::names::{PackId, SnapshotId, split_candidate};
-use tests::servers::sshd::Account;
-use tests::site::{DEPOTS, Site};
+use tests::site::{DEPOTS, KEEP_LAST, Site};
 use tests::tree::Dice;
 
 use super::source::{Claim, Claims};
@@ -20,33 +19,63 @@ const DAYS: Duration = Duration::from_hours(4 * 24);
 /// What each depot had when it was last looked at.
 pub type Seen = BTreeMap<&'static str, BTreeSet<SnapshotId>>;
 
-/// Promises 1 and 2: what is new is whole and is what it claims, and nothing is gone. `claim` is that of the last run.
-pub fn check(site: &Site, claims: &mut Claims, claim: &Claim, seen: &mut Seen) -> Result<u64> {
-    let identity = site.lab.identity();
-    let key = site.identities()?;
-    let mut looked_at = 0;
+/// Promises 1 and 2: what is new is whole and is what it claims, and nothing is gone, but for
+/// what a prune beside the run let go. `claim` is that of the run. Returns how many backups are new.
+pub fn check(
+    site: &Site,
+    claims: &mut Claims,
+    claim: &Claim,
+    seen: &mut Seen,
+    is_pruned: bool,
+    dice: &mut Dice,
+) -> Result<u64> {
+    let mut new: BTreeMap<SnapshotId, Vec<&'static str>> = BTreeMap::new();
     for name in DEPOTS {
-        let depot = site.depot(name)?;
         let committed = site.committed(name)?;
         let before = seen.insert(name, committed.clone()).unwrap_or_default();
-        let lost: Vec<_> = before.difference(&committed).collect();
+        // A prune lets the last ones stay; one of them may be new.
+        let safe = if is_pruned { KEEP_LAST - 1 } else { before.len() };
+        let lost: Vec<_> =
+            before.iter().rev().take(safe).filter(|id| !committed.contains(id)).collect();
         ensure!(lost.is_empty(), "{name} has lost {lost:?}");
         for id in committed.difference(&before) {
-            let claim = claims.entry(id.clone()).or_insert_with(|| claim.clone());
-            let text = id.to_string();
-            let said =
-                site.keeper_ctl(&["verify", &text, "--deep", "-i", &identity, "--depot", name]);
-            ensure!(said.code == 0, "verify {id} in {name}: {said:?}");
-            claim.check_stored(&depot, id, &key).with_context(|| format!("{id} in {name}"))?;
-            looked_at += 1;
+            new.entry(id.clone()).or_default().push(name);
         }
+        let depot = site.depot(name)?;
         check_objects(&depot, &committed).with_context(|| format!("objects of {name}"))?;
     }
-    // Without a key and without a name: what is not committed is no damage, and all that is committed is whole.
-    let said = site.keeper_ctl(&["verify"]);
+    claims.retain(|id, _| seen.values().any(|committed| committed.contains(id)));
+    for (id, depots) in &new {
+        claims.entry(id.clone()).or_insert_with(|| claim.clone());
+        check_new(site, claims, id, depots, dice)?;
+    }
+    // All others are still there in their size, and what is not committed is no damage.
+    let said = site.auditor_ctl(&["verify", "--quick"]);
     let is_empty = claims.is_empty() && said.code == 4;
     ensure!(said.code == 0 || is_empty, "verify: {said:?}");
-    Ok(looked_at)
+    Ok(new.len() as u64)
+}
+
+/// Checksums in each depot, blocks in one, content in one.
+fn check_new(
+    site: &Site,
+    claims: &Claims,
+    id: &SnapshotId,
+    depots: &[&'static str],
+    dice: &mut Dice,
+) -> Result<()> {
+    let (text, identity) = (id.to_string(), site.lab.identity());
+    let in_all: Vec<&str> = depots.iter().flat_map(|name| ["--depot", *name]).collect();
+    let said = site.auditor_ctl(&[&["verify", text.as_str()], &in_all[..]].concat());
+    ensure!(said.code == 0, "verify {id} in {depots:?}: {said:?}");
+    let one: &str = dice.pick::<&str>(depots);
+    let deep = ["verify", &text, "--deep", "-i", &identity, "--depot", one];
+    let said = site.auditor_ctl(&deep);
+    ensure!(said.code == 0, "{deep:?}: {said:?}");
+    let name = dice.pick(depots);
+    let claim = claims.get(id).context("nobody knows what it claims")?;
+    let checked = claim.check_stored(&site.depot(name)?, id, &site.identities()?);
+    checked.with_context(|| format!("{id} in {name}"))
 }
 
 /// Promise 1, the other way round: all that is there is of a committed backup, or of one that was not committed.
@@ -105,9 +134,7 @@ pub fn check_caught_up(site: &Site) -> Result<()> {
 
 /// Days pass: all that is stored is older.
 pub fn let_days_pass(site: &Site) -> Result<()> {
-    let folders =
-        [site.path("depot"), site.sshd.folder(Account::AppendOnly), site.s3.bucket_path()];
-    folders.iter().try_for_each(|folder| make_older(folder))
+    DEPOTS.iter().try_for_each(|name| make_older(&site.disk_of(name)))
 }
 
 fn make_older(dir: &Path) -> Result<()> {
@@ -143,7 +170,7 @@ pub fn prune(site: &Site, claims: &mut Claims, seen: &mut Seen, is_final: bool) 
         seen.insert(name, stays);
     }
     claims.retain(|id, _| seen.values().any(|stays| stays.contains(id)));
-    let said = site.keeper_ctl(&["verify"]);
+    let said = site.auditor_ctl(&["verify"]);
     ensure!(said.code == 0, "verify after a prune: {said:?}");
     Ok(())
 }

@@ -48,15 +48,15 @@ fn with_seed(sweep: impl FnOnce(u64) -> Result<()>) {
 
 #[test]
 fn files_survive_every_fault() {
-    with_seed(|seed| sweep::sweep(Kind::Files, seed, rounds(14, 24)));
+    with_seed(|seed| sweep::sweep(Kind::Files, seed, rounds(16, 24)));
 }
 
 #[test]
 fn a_database_survives_every_fault() {
-    with_seed(|seed| sweep::sweep(Kind::Database, seed, rounds(8, 24)));
+    with_seed(|seed| sweep::sweep(Kind::Database, seed, rounds(4, 24)));
 }
 
 #[test]
 fn a_restore_survives_every_fault() {
-    with_seed(|seed| restores::sweep(seed, rounds(6, 24)));
+    with_seed(|seed| restores::sweep(seed, rounds(4, 24)));
 }

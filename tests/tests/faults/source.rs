@@ -13,6 +13,9 @@ use tests::shop::{Orders, Shop, check_copy};
 use tests::site::Site;
 use tests::tree::{Dice, Made, Tree, change, describe, differences, make, stored};
 
+/// Files of a tree are smaller, or it would take too long to look at all of it so often.
+const LARGEST_BYTES: u64 = 2 << 20;
+
 /// Kinds of sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -41,7 +44,8 @@ impl Source {
         match kind {
             Kind::Files => {
                 fs::remove_file(site.path("www/index.php"))?;
-                let made = make(&site.path("www"), seed)?;
+                let mut made = make(&site.path("www"), seed)?;
+                drop_largest(&mut made)?;
                 site.configure(&site.lab.site(""))?;
                 Ok(Self::Files(made))
             }
@@ -59,7 +63,13 @@ impl Source {
     pub fn job(&self, dice: &mut Dice) -> &'static str {
         match self {
             Self::Files(_) => "site",
-            Self::Database(_) => if dice.once_in(2) { "db" } else { "chain" },
+            Self::Database(_) => {
+                if dice.once_in(2) {
+                    "db"
+                } else {
+                    "chain"
+                }
+            }
         }
     }
 
@@ -85,6 +95,17 @@ impl Source {
             }
         }
     }
+}
+
+/// Large files are for other tests: these would be read in every round, many times.
+fn drop_largest(made: &mut Made) -> Result<()> {
+    for path in &made.files {
+        if fs::metadata(path)?.len() > LARGEST_BYTES {
+            fs::remove_file(path)?;
+        }
+    }
+    made.files.retain(|path| path.exists());
+    Ok(())
 }
 
 /// What all backups claim, by their ids.

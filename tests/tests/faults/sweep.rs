@@ -79,7 +79,8 @@ impl World {
         ensure!([0, 1, 3].contains(&said.code), "{fault:?}: {said:?}");
         ensure!(!said.stderr.contains("panicked"), "{fault:?}: {said:?}");
         self.site.start_again();
-        let new = check(&self.site, &mut self.claims, &claim, &mut self.seen)
+        let is_pruned = matches!(fault, Fault::Prune { .. });
+        let new = check(&self.site, &mut self.claims, &claim, &mut self.seen, is_pruned, dice)
             .with_context(|| format!("after {fault:?}, {said:?}"))?;
         self.count(format!("backups looked at after {}: {new}", fault.name()));
         self.source.change(dice)?;
@@ -92,7 +93,8 @@ impl World {
         let (said, claim) = self.source.during(&self.site, || now(&self.site, job, || Ok(())))?;
         ensure!(said.code == 0, "a run without a fault: {said:?}");
         self.usual = (started.elapsed(), (self.site.s3_line.passed() - moved).max(1));
-        check(&self.site, &mut self.claims, &claim, &mut self.seen).context("after a good run")?;
+        check(&self.site, &mut self.claims, &claim, &mut self.seen, false, dice)
+            .context("after a good run")?;
         check_caught_up(&self.site)?;
         // One of all that are there.
         let ids: Vec<_> = self.claims.keys().cloned().collect();
