@@ -138,13 +138,6 @@ impl Site {
         self.daemon = Some(self.lab.start());
     }
 
-    /// Starts the daemon if it has ended.
-    pub fn start_again(&mut self) {
-        if self.daemon.as_mut().is_none_or(Daemon::has_ended) {
-            self.start();
-        }
-    }
-
     /// The daemon, which was started.
     #[track_caller]
     pub fn daemon(&self) -> &Daemon {

@@ -10,10 +10,10 @@ use std::path::Path;
 use depot::names::SnapshotId;
 use serde_json::Value;
 use tests::program::Said;
-use tests::servers::sshd::{Account, Login};
+use tests::servers::sshd::{Account, Login, Sshd};
 use tests::shop::{Shop, check_copy};
 use tests::site::{DEPOTS, Site};
-use tests::tree::{Tree, change, describe, differences, make};
+use tests::tree::{Dice, Tree, change, describe, differences, make};
 
 const SEED: u64 = 20_261_123;
 
@@ -219,4 +219,40 @@ fn a_wrong_secret_of_the_bucket_is_told_and_kept_secret() {
     let tables = format!("[depots.sftp.sftp]\n{}[depots.s3.s3]\n{bad}", sftp.unwrap());
     let right = site.s3.secret_key().to_owned();
     refuse(&mut site, &tables, "s3", "s3", "hint: ", &["wrong-0123456789", &right]);
+}
+
+#[test]
+fn a_depot_that_is_lost_in_the_middle_of_a_restore_is_no_damage() {
+    let (mut site, stranger) = (Site::new().unwrap(), Sshd::start().unwrap());
+    let mut dice = Dice::new(SEED);
+    for number in 0..12 {
+        fs::write(site.path(&format!("www/large-{number}")), dice.bytes(400_000)).unwrap();
+    }
+    site.configure(&site.lab.site("")).unwrap();
+    site.start();
+    let id = id_of(&site.lab.ctl(&["now", "--json"]).expect(0));
+    let source = describe(&site.path("www")).unwrap();
+    for part in [&[][..], &["--path", "large-7"]] {
+        let before = site.sftp_line.passed();
+        site.restore("sftp", &id, "whole", part).expect(0);
+        let passed = site.sftp_line.passed() - before;
+        fs::remove_dir_all(site.path("whole")).unwrap();
+        let more = [part, &["--keep-going", "--json"]].concat();
+        for eighth in 1..8 {
+            // Whoever answers on the new connection is somebody else: that ends it at once.
+            site.sftp_line.lead_astray(passed * eighth / 8, stranger.address());
+            let said = site.restore("sftp", &id, "target", &more).expect(1);
+            assert!(site.sftp_line.mend(), "the line was not cut: {said:?}");
+            site.sftp_line.lead_to(site.sshd.address());
+            let said = said.expect_error("HOST KEY").expect_error("\"hint\":\"");
+            assert!(!said.stderr.contains("hurts"), "{said:?}");
+        }
+        let said = site.restore("sftp", &id, "target", &more).expect(0);
+        assert_eq!(said.json()["damage"].as_array().map(Vec::len), Some(0), "{said:?}");
+        if part.is_empty() {
+            let found = differences(&source, &describe(&site.path("target")).unwrap());
+            assert!(found.is_empty(), "{}", found.join("\n"));
+        }
+        fs::remove_dir_all(site.path("target")).unwrap();
+    }
 }

@@ -108,6 +108,11 @@ impl Line {
         self.break_at(LineFault { kind: Break::Cut, after_bytes, away: Duration::ZERO });
     }
 
+    /// Makes it lead to a server; connections that are there stay.
+    pub fn lead_to(&self, upstream: SocketAddr) {
+        lock(&self.state).upstream = upstream;
+    }
+
     /// Makes it sound again; returns whether it had broken.
     pub fn mend(&self) -> bool {
         let mut state = lock(&self.state);

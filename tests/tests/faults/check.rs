@@ -109,6 +109,7 @@ pub fn check_restore(
     dice: &mut Dice,
 ) -> Result<()> {
     let depot = *dice.pick(depots);
+    ensure!(!depots.is_empty(), "no depot has {id}");
     let claim = claims.get(id).context("nobody knows what it claims")?;
     let target = site.path("restored");
     let said = site.restore(depot, id, "restored", claim.restore_options());
@@ -122,11 +123,12 @@ pub fn check_restore(
     Ok(())
 }
 
-/// After a good run: every depot has every backup that any has.
-pub fn check_caught_up(site: &Site) -> Result<()> {
+/// After a good run: every depot has every backup of the job that any has.
+pub fn check_caught_up(site: &Site, job: &str) -> Result<()> {
     let all = DEPOTS.iter().map(|name| site.committed(name)).collect::<Result<Vec<_>>>()?;
     for (name, committed) in DEPOTS.iter().zip(&all) {
-        let lacks: Vec<_> = all.iter().flatten().filter(|id| !committed.contains(id)).collect();
+        let of_job = all.iter().flatten().filter(|id| id.job.as_str() == job);
+        let lacks: Vec<_> = of_job.filter(|id| !committed.contains(id)).collect();
         ensure!(lacks.is_empty(), "{name} was not caught up: it lacks {lacks:?}");
     }
     Ok(())

@@ -77,6 +77,11 @@ impl Fault {
         }
     }
 
+    /// Whether the daemon has to be started again.
+    pub fn kills_the_daemon(&self) -> bool {
+        matches!(self, Self::KillDaemon(_) | Self::LineAndKill { .. })
+    }
+
     /// Runs a job with it. Afterwards the world is whole again but for the daemon, which may be dead.
     pub fn run(&self, site: &Site, job: &str) -> Result<Said> {
         if let Self::FullDisk { which, free_bytes } = self {

@@ -1,6 +1,7 @@
 //! `restore` is killed, or its line is cut, at random moments; then the same command gives the whole tree.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +13,8 @@ use tests::tree::{Dice, Made, change, describe, differences, make};
 
 /// How often one restore is killed at most.
 const KILLS_MAX: u64 = 4;
+/// What is in a target until it is whole.
+const MARKER: &str = ".restore-unfinished";
 
 /// Sweeps: each round restores a changed tree from one of the depots.
 pub fn sweep(seed: u64, rounds: u64) -> Result<()> {
@@ -55,6 +58,7 @@ fn round(site: &Site, usual: Duration, dice: &mut Dice) -> Result<Duration> {
     for _ in 0..dice.below(KILLS_MAX + 1) {
         let delay = usual.mul_f64(dice.below(1000) as f64 / 1000.0);
         killed += u64::from(kill(command(site, depot), delay)?);
+        start_over_if_whole(site)?;
     }
     let away = Duration::from_millis(dice.below(2000));
     let fault = LineFault { kind: Break::Cut, after_bytes: dice.below(20 << 20), away };
@@ -66,18 +70,34 @@ fn round(site: &Site, usual: Duration, dice: &mut Dice) -> Result<Duration> {
     println!("{depot}: killed {killed} times, line broken: {has_broken}");
     let said = tests::program::Said::of(&output);
     ensure!(said.code == 0, "{depot}, {fault:?}: {said:?}");
-    let source = describe(&site.path("www"))?;
-    let found = differences(&source, &describe(&site.path("restored"))?);
-    ensure!(found.is_empty(), "{depot}, {fault:?}: {}", found.join("\n"));
-    ensure!(!site.path("restored/.restore-unfinished").exists(), "it is said to be unfinished");
+    check_whole(site).with_context(|| format!("{depot}, {fault:?}"))?;
+    ensure!(!site.path("restored").join(MARKER).exists(), "it is said to be unfinished");
     fs::remove_dir_all(site.path("restored"))?;
     Ok(if killed == 0 && !has_broken { started.elapsed() } else { usual })
 }
 
-/// Whether it was killed in time; if not, what it restored is removed.
+/// Whether it was killed in time.
 fn kill(mut command: Command, delay: Duration) -> Result<bool> {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     thread::sleep(delay);
     child.kill()?;
-    Ok(!child.wait()?.success())
+    Ok(child.wait()?.signal().is_some())
+}
+
+/// What is not marked as unfinished must be whole: it ended before it was killed. Then it begins anew.
+fn start_over_if_whole(site: &Site) -> Result<()> {
+    let target = site.path("restored");
+    let is_empty = !target.exists() || fs::read_dir(&target)?.next().is_none();
+    if is_empty || target.join(MARKER).exists() {
+        return Ok(());
+    }
+    check_whole(site).context("it is not marked as unfinished")?;
+    Ok(fs::remove_dir_all(&target)?)
+}
+
+fn check_whole(site: &Site) -> Result<()> {
+    let (source, found) = (describe(&site.path("www"))?, describe(&site.path("restored"))?);
+    let found = differences(&source, &found);
+    ensure!(found.is_empty(), "{}", found.join("\n"));
+    Ok(())
 }

@@ -78,7 +78,9 @@ impl World {
         self.count(format!("{}: code {}", fault.name(), said.code));
         ensure!([0, 1, 3].contains(&said.code), "{fault:?}: {said:?}");
         ensure!(!said.stderr.contains("panicked"), "{fault:?}: {said:?}");
-        self.site.start_again();
+        if fault.kills_the_daemon() {
+            self.site.start();
+        }
         let is_pruned = matches!(fault, Fault::Prune { .. });
         let new = check(&self.site, &mut self.claims, &claim, &mut self.seen, is_pruned, dice)
             .with_context(|| format!("after {fault:?}, {said:?}"))?;
@@ -95,7 +97,7 @@ impl World {
         self.usual = (started.elapsed(), (self.site.s3_line.passed() - moved).max(1));
         check(&self.site, &mut self.claims, &claim, &mut self.seen, false, dice)
             .context("after a good run")?;
-        check_caught_up(&self.site)?;
+        check_caught_up(&self.site, job)?;
         // One of all that are there.
         let ids: Vec<_> = self.claims.keys().cloned().collect();
         check_restore(&self.site, &self.claims, dice.pick(&ids), &DEPOTS, dice)
