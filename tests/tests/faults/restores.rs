@@ -1,12 +1,14 @@
 //! `restore` is killed, or its line is cut, at random moments; then the same command gives the whole tree.
 
 use std::fs;
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use chassis::durable::TEMP_PREFIX;
 use tests::servers::line::{Break, LineFault};
 use tests::site::Site;
 use tests::tree::{Dice, Made, change, describe, differences, make};
@@ -87,12 +89,18 @@ fn kill(mut command: Command, delay: Duration) -> Result<bool> {
 /// What is not marked as unfinished must be whole: it ended before it was killed. Then it begins anew.
 fn start_over_if_whole(site: &Site) -> Result<()> {
     let target = site.path("restored");
-    let is_empty = !target.exists() || fs::read_dir(&target)?.next().is_none();
-    if is_empty || target.join(MARKER).exists() {
+    // A mark that was being written is none, and there is nothing but it.
+    let is_begun = target.exists() && !fs::read_dir(&target)?.all(|entry| is_torn_mark(&entry));
+    if !is_begun || target.join(MARKER).exists() {
         return Ok(());
     }
     check_whole(site).context("it is not marked as unfinished")?;
     Ok(fs::remove_dir_all(&target)?)
+}
+
+fn is_torn_mark(entry: &io::Result<fs::DirEntry>) -> bool {
+    let name = entry.as_ref().map(fs::DirEntry::file_name).unwrap_or_default();
+    name.to_string_lossy().starts_with(TEMP_PREFIX)
 }
 
 fn check_whole(site: &Site) -> Result<()> {

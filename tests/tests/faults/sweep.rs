@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use depot::names::SnapshotId;
 use tests::site::{DEPOTS, Site};
 use tests::tree::Dice;
 
@@ -46,7 +47,7 @@ pub fn sweep(kind: Kind, seed: u64, rounds: u64) -> Result<()> {
         }
     }
     prune(&world.site, &mut world.claims, &mut world.seen, true).context("last prune")?;
-    world.restore_all(&mut dice)?;
+    world.claims.keys().try_for_each(|id| world.restore_one(id, &mut dice))?;
     println!("{rounds} rounds of {kind:?} in {:?}: {:#?}", started.elapsed(), world.figures);
     Ok(())
 }
@@ -100,15 +101,12 @@ impl World {
         check_caught_up(&self.site, job)?;
         // One of all that are there.
         let ids: Vec<_> = self.claims.keys().cloned().collect();
-        check_restore(&self.site, &self.claims, dice.pick(&ids), &DEPOTS, dice)
+        self.restore_one(dice.pick(&ids), dice)
     }
 
-    fn restore_all(&mut self, dice: &mut Dice) -> Result<()> {
-        for id in self.claims.keys() {
-            let has = |name: &&'static str| self.seen[name].contains(id);
-            let depots: Vec<_> = DEPOTS.into_iter().filter(|name| has(name)).collect();
-            check_restore(&self.site, &self.claims, id, &depots, dice)?;
-        }
-        Ok(())
+    fn restore_one(&self, id: &SnapshotId, dice: &mut Dice) -> Result<()> {
+        let has = |name: &&'static str| self.seen[name].contains(id);
+        let depots: Vec<_> = DEPOTS.into_iter().filter(has).collect();
+        check_restore(&self.site, &self.claims, id, &depots, dice)
     }
 }
