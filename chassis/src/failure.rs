@@ -5,7 +5,7 @@
 //! chain once, at the top.
 
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
 
 /// Exit codes of all programs. Documented in `docs/errors.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,11 +93,18 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
 
 /// The advice in an error chain, if any.
 pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
-    error.chain().filter_map(|e| e.downcast_ref::<Failure>()).find_map(|f| f.hint.as_deref())
+    error.chain().filter_map(failure_in).find_map(|failure| failure.hint.as_deref())
 }
 
 fn first_failure(error: &anyhow::Error) -> Option<&Failure> {
-    error.chain().find_map(|e| e.downcast_ref::<Failure>())
+    error.chain().find_map(failure_in)
+}
+
+/// A failure that went through a reader is within an `io::Error`, whose source is that of the
+/// failure and not the failure itself.
+fn failure_in<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a Failure> {
+    let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    cause.downcast_ref().or_else(|| inner.and_then(|inner| inner.downcast_ref()))
 }
 
 /// Prints an error chain once to standard error, with its hint, and returns the exit code.
@@ -124,6 +131,15 @@ mod tests {
     use anyhow::Context;
 
     use super::*;
+
+    #[test]
+    fn exit_and_hint_are_found_behind_a_reader() {
+        let failure = Failure::new(Exit::Busy, "depot is away").hint("wait for it").because("cut");
+        let error = Err::<(), _>(io::Error::other(failure)).context("read").expect_err("an error");
+        assert_eq!(exit_of(&error), Exit::Busy);
+        assert_eq!(hint_of(&error), Some("wait for it"));
+        assert_eq!(format!("{error:#}"), "read: depot is away: cut");
+    }
 
     #[test]
     fn exit_and_hint_are_found_below_context() {

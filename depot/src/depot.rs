@@ -89,18 +89,33 @@ pub fn is_outage(error: &anyhow::Error) -> bool {
 /// A store's error with its advice, as this suite prints errors. It stays in the chain for callers
 /// that branch on it.
 pub fn explain(error: StoreError) -> anyhow::Error {
-    let message = match &error {
+    match explanation(&error) {
+        Some(failure) => failure.because(error).into(),
+        None => error.into(),
+    }
+}
+
+/// The same for readers.
+fn explain_to_reader(error: StoreError) -> io::Error {
+    match explanation(&error) {
+        Some(failure) => io::Error::other(failure.because(error)),
+        None => io::Error::other(error),
+    }
+}
+
+fn explanation(error: &StoreError) -> Option<Failure> {
+    let message = match error {
         StoreError::Unreachable { .. } => "the depot is out of reach",
         StoreError::Refused { .. } => "the depot and we do not trust each other",
         StoreError::Full { .. } => "the depot is full",
         StoreError::Denied { .. } => "the depot's account may not do this",
         StoreError::Setup { .. } => "the depot is not set up as configured",
         StoreError::Exists { .. } | StoreError::Missing { .. } | StoreError::Other { .. } => {
-            return error.into();
+            return None;
         }
     };
-    let hint = error.hint().unwrap_or("check that the depot's host is up and reachable").to_owned();
-    Failure::new(Exit::Failed, message).hint(hint).because(error).into()
+    let hint = error.hint().unwrap_or("check that the depot's host is up and reachable");
+    Some(Failure::new(Exit::Failed, message).hint(hint))
 }
 
 impl Depot {

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use chassis::failure::{Exit, Failure};
+use chassis::failure::{Exit, Failure, exit_of, hint_of};
 use chrono::{DateTime, Utc};
 use depot::crypt::Identities;
-use depot::depot::{Depot, SnapshotInfo};
+use depot::depot::{Depot, SnapshotInfo, is_outage};
 use depot::manifest::{PackLine, SnapshotKind};
 use depot::names::{PackId, SnapshotId, split_candidate};
 use depot::reader::SnapshotReader;
@@ -58,6 +58,7 @@ fn load_only(
         let id = chain.last().expect("it begins with one");
         let open = || SnapshotReader::open(depot, id, identities);
         let mut tree = Tree::read(open, selection)
+            .map_err(with_advice)
             .with_context(|| format!("read backup {id} in depot `{}`", depot.name()))?;
         sort_by_pack(&mut tree);
         let parent = tree.head.parent.clone();
@@ -72,6 +73,17 @@ fn load_only(
     let chain: Vec<_> = loaded.map(|(link, tree)| Loaded { tree, place: place_of(link) }).collect();
     check_chain(&chain)?;
     Ok(chain)
+}
+
+/// A manifest that cannot be read is damaged, or was never whole.
+fn with_advice(error: anyhow::Error) -> anyhow::Error {
+    if is_outage(&error) || hint_of(&error).is_some() {
+        return error;
+    }
+    let hint = "take an older backup with `--snapshot ID` or `--at TIME`, or another depot with \
+                `--depot`; `backupctl list` shows what there is";
+    let message = "it is damaged, or its upload was cut";
+    Failure::new(exit_of(&error), message).hint(hint).because(error).into()
 }
 
 fn check_kinds(trees: &[Tree]) -> Result<()> {

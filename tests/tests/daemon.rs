@@ -10,8 +10,6 @@
 mod commands;
 #[path = "daemon/database.rs"]
 mod database;
-#[path = "daemon/lab.rs"]
-mod lab;
 #[path = "daemon/lifecycle.rs"]
 mod lifecycle;
 #[path = "daemon/pages.rs"]
@@ -20,3 +18,5 @@ mod pages;
 mod runs;
 #[path = "daemon/tool.rs"]
 mod tool;
+
+use tests::lab;

@@ -188,7 +188,7 @@ impl Lines {
             let Some(frame) = self.body.frame().await else {
                 return self.end();
             };
-            let frame = frame.context("read the answer: the daemon may have ended")?;
+            let frame = frame.map_err(lost)?;
             if let Ok(data) = frame.into_data() {
                 self.buffer.extend_from_slice(&data);
             }
@@ -201,4 +201,11 @@ impl Lines {
         }
         Ok(None)
     }
+}
+
+/// The daemon ended, or was killed, in the middle of an answer.
+fn lost(error: hyper::Error) -> Failure {
+    Failure::new(Exit::Failed, "read the answer: the daemon may have ended")
+        .hint("look at its log; once it runs again, its `status` says what became of it")
+        .because(error)
 }

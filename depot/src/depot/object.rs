@@ -4,7 +4,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Depot;
+use super::{Depot, explain_to_reader};
 use crate::store::StoreError;
 
 const READ_AHEAD_BYTES: u64 = 4 << 20;
@@ -56,7 +56,7 @@ impl Read for ObjectReader<'_> {
         }
         let held_end = self.held_at + self.held.len() as u64;
         if !(self.held_at..held_end).contains(&self.at) {
-            self.fetch().map_err(io::Error::other)?;
+            self.fetch().map_err(explain_to_reader)?;
             if self.held.is_empty() {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "object is cut short"));
             }

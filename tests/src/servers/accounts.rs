@@ -86,7 +86,8 @@ fn make() -> Result<()> {
     Ok(file.write_all(password.as_bytes())?)
 }
 
-fn random_password() -> Result<String> {
+/// A password that nobody has used before.
+pub(super) fn random_password() -> Result<String> {
     use std::io::Read;
     let mut bytes = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;

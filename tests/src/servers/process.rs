@@ -45,13 +45,7 @@ impl Process {
 
     /// The ids of all processes below this one, children before grandchildren.
     pub fn descendants(&self) -> Vec<u32> {
-        let mut found = vec![self.id()];
-        let mut next = 0;
-        while next < found.len() {
-            found.extend(children(found[next]));
-            next += 1;
-        }
-        found.split_off(1)
+        descendants_of(self.id())
     }
 
     /// Sends a signal to all processes below this one, and returns how many there were.
@@ -79,6 +73,17 @@ fn send(id: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(id).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
     }
+}
+
+/// The ids of all processes below one, children before grandchildren.
+pub fn descendants_of(id: u32) -> Vec<u32> {
+    let mut found = vec![id];
+    let mut next = 0;
+    while next < found.len() {
+        found.extend(children(found[next]));
+        next += 1;
+    }
+    found.split_off(1)
 }
 
 /// The children of a process, from the parent's id in `/proc/<id>/stat`.

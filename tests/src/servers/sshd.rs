@@ -163,6 +163,47 @@ impl Sshd {
         config
     }
 
+    /// The same through a line that leads to the server, as a depot's table of a configuration.
+    pub fn table(&self, account: Account, login: Login<'_>, line: SocketAddr) -> Result<String> {
+        let known_hosts = self.path("known_hosts.line");
+        let key = fs::read_to_string(self.path(&format!("host_{}.pub", HOST_KEYS[0])))?;
+        fs::write(&known_hosts, format!("[127.0.0.1]:{} {key}", line.port()))?;
+        let config = self.config(account, login);
+        let mut table = format!(
+            "host = '127.0.0.1'\nport = {}\nuser = '{}'\npath = '{}'\nknown-hosts = '{}'\n\
+             timeout = '3s'\n",
+            line.port(),
+            config.user,
+            config.path,
+            known_hosts.display(),
+        );
+        let files = [("password-file", config.password_file), ("key-file", config.key_file)];
+        for (key, file) in files.into_iter().filter_map(|(key, file)| Some((key, file?))) {
+            table += &format!("{key} = '{}'\n", file.display());
+        }
+        Ok(table)
+    }
+
+    /// The account's password.
+    pub fn password(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.path("password"))?)
+    }
+
+    /// Lets the account add to its depot and read in it, as `docs/operations.md` tells the administrator to after
+    /// `depot init`.
+    pub fn open_depot(&self, account: Account) -> Result<()> {
+        let folder = self.folder(account);
+        run(Command::new("chgrp").args(["-R", account.user()]).arg(&folder), "")?;
+        let mut command = Command::new("find");
+        command.arg(&folder).args(["-type", "d", "-exec", "chmod", "2770", "{}", "+"]);
+        run(&mut command, "").map(drop)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The private key without passphrase.
     pub fn key_file(&self) -> PathBuf {
         self.path("login")

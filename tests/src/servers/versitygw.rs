@@ -14,6 +14,7 @@ use chassis::units::Span;
 use depot::store::s3::S3Config;
 use tempfile::TempDir;
 
+use super::accounts::random_password;
 use super::process::{Process, free_address};
 
 /// The bucket that every server begins with.
@@ -34,7 +35,7 @@ impl VersityGw {
     /// Starts a server with one empty bucket and a new key pair.
     pub fn start() -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let secret_key = dir.path().display().to_string();
+        let secret_key = random_password()?;
         fs::create_dir_all(dir.path().join("data").join(BUCKET))?;
         let mut server = Self { process: None, dir, address: free_address()?, secret_key };
         server.write_credentials("credentials", &server.secret_key)?;
@@ -85,6 +86,25 @@ impl VersityGw {
             timeout: Span::from_secs(10),
             connections: 4,
         }
+    }
+
+    /// How a store reaches the bucket through a line that leads to the server, as a depot's table of a configuration.
+    pub fn table(&self, line: SocketAddr) -> String {
+        format!(
+            "endpoint = 'http://{line}'\nbucket = '{BUCKET}'\npath-style = true\n\
+             credentials-file = '{}'\ntimeout = '3s'\n",
+            self.dir.path().join("credentials").display(),
+        )
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The secret half of the key pair.
+    pub fn secret_key(&self) -> &str {
+        &self.secret_key
     }
 
     /// As [`config`](Self::config), with a wrong secret.

@@ -1,7 +1,9 @@
 //! The commands that work without the daemon: keys, export, show, prune, keep, schedule.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use super::lab::Lab;
 
@@ -95,6 +97,41 @@ fn only_a_keeper_prunes_and_says_why_first() {
     assert_eq!(lab.ids(), ids[1..]);
     lab.ctl(&["verify"]).expect(0);
     lab.ctl(&["keep", &ids[0]]).expect(4);
+}
+
+/// Moves the arrival of all that is stored, as a clock that jumps makes it look.
+fn move_arrivals(dir: &Path, hours: i64) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            move_arrivals(&path, hours);
+            continue;
+        }
+        let file = fs::File::open(&path).unwrap();
+        let by = Duration::from_hours(hours.unsigned_abs());
+        let time = file.metadata().unwrap().modified().unwrap();
+        file.set_modified(if hours < 0 { time - by } else { time + by }).unwrap();
+    }
+}
+
+#[test]
+fn a_clock_far_ahead_or_behind_prunes_nothing_unless_told() {
+    let (lab, ids) = with_two_backups();
+    lab.configure("[keeper.default]\nkeep-within = '1d'\n");
+    for hours in [-8 * 24, 2] {
+        move_arrivals(&lab.path("depot"), hours);
+        let said = lab.ctl(&["prune", "--json"]).expect(1).expect_error("this host's clock says");
+        said.expect_error("\"hint\":\"set the clock").expect_error("`--accept-clock`");
+        assert_eq!(lab.ids(), ids);
+        lab.ctl(&["prune", "--dry-run"]).expect(0);
+        // Back to where it was.
+        move_arrivals(&lab.path("depot"), -hours);
+    }
+    lab.ctl(&["prune"]).expect(0).expect_out("2 backups stay, 0 go");
+    move_arrivals(&lab.path("depot"), -8 * 24);
+    lab.ctl(&["prune", "--accept-clock"]).expect(0).expect_out(&format!("goes   {}", ids[0]));
+    assert_eq!(lab.ids(), ids[1..], "the last good one stays all the same");
+    lab.ctl(&["verify"]).expect(0);
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::process::Command;
 use depot::manifest::EntryKind;
 use tests::tree::{Dice, describe, differences, make};
 
-use crate::lab::{Lab, Said, entry, put_file, spoil};
+use crate::lab::{Lab, entry, put_file, spoil};
+use tests::program::Said;
 
 const SEED: u64 = 42;
 

@@ -7,9 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use tests::program::Said;
 use tests::tree::{Dice, describe, differences, make};
 
-use crate::lab::{Lab, Said};
+use crate::lab::Lab;
 
 const SEED: u64 = 7;
 const MARKER: &str = "there/.restore-unfinished";

@@ -5,8 +5,8 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::{Arc, LazyLock};
+use std::process::Command;
+use std::sync::Arc;
 
 use chassis::progress::Progress;
 use chassis::retry::Stop;
@@ -21,19 +21,7 @@ use depot::store::directory::DirectoryConfig;
 use depot::writer::{SnapshotWriter, Stamp, Tuning, WriterOptions};
 use rustix::fs::{SeekFrom, lgetxattr, llistxattr, seek};
 use tempfile::TempDir;
-
-/// The program, built once for all tests.
-static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "restore", "--bin", "restore"])
-        .status()
-        .unwrap();
-    assert!(built.success(), "the program does not build");
-    // target/debug/deps/restore-0123: the program is two folders up.
-    let test = std::env::current_exe().unwrap();
-    test.parent().and_then(Path::parent).unwrap().join("restore")
-});
+use tests::program::{Said, program};
 
 /// A directory depot, a key pair, and room for targets.
 pub struct Lab {
@@ -42,37 +30,6 @@ pub struct Lab {
     recipients: Recipients,
     key: BlockKey,
     time: DateTime<Utc>,
-}
-
-/// What a run of a program said.
-pub struct Said {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-impl Said {
-    pub fn of(output: &Output) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let code = output.status.code().unwrap_or(-1);
-        Self { code, stdout: text(&output.stdout), stderr: text(&output.stderr) }
-    }
-
-    /// Expects an exit code; shows what was said if it is another.
-    pub fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
-        self
-    }
-
-    /// Expects words on standard error.
-    pub fn expect_error(self, words: &str) -> Self {
-        assert!(self.stderr.contains(words), "no `{words}` in: {}", self.stderr);
-        self
-    }
-
-    pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).expect(&self.stdout)
-    }
 }
 
 impl Lab {
@@ -143,7 +100,7 @@ impl Lab {
 
     /// The program with depot and key, and more arguments.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&*PROGRAM);
+        let mut command = Command::new(program("restore"));
         command.arg("--depot").arg(self.path("depot"));
         command.arg("--identity").arg(self.path("key.txt"));
         command.args(arguments).current_dir(self.scratch.path());

@@ -162,7 +162,7 @@ fn a_plan_says_what_would_be_done_and_needs_no_key() {
     without = std::process::Command::new(without.get_program());
     // Depot first, then the key with its option, then the rest.
     without.args(&arguments[..2]).args(&arguments[4..]);
-    let plan = crate::lab::Said::of(&without.output().unwrap()).expect(0).json();
+    let plan = tests::program::Said::of(&without.output().unwrap()).expect(0).json();
     assert_eq!(plan["bytes"], 100_000);
     assert_eq!(plan["links"][0]["entries"], serde_json::Value::Null);
     assert!(!lab.path("there").exists(), "a plan writes nothing");
@@ -193,7 +193,7 @@ fn completions_and_the_manual_are_there() {
     let program = lab.command(&[]).get_program().to_owned();
     for arguments in [&["completions", "bash"][..], &["man"], &["--help"]] {
         let output = std::process::Command::new(&program).args(arguments).output().unwrap();
-        let said = crate::lab::Said::of(&output).expect(0);
+        let said = tests::program::Said::of(&output).expect(0);
         assert!(said.stdout.contains("keep-going") || said.stdout.contains("keep\\-going"));
     }
 }

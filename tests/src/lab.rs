@@ -1,77 +1,25 @@
-//! A host: keys, a depot, a configuration, and the two programs run on them.
+//! A host: keys, a depot, a configuration, and the programs run on them.
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test that it is a part of")]
 
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::LazyLock;
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
-use tests::servers::process::{free_address, wait_until};
 
-/// The folder of the programs, built once for all tests.
-static PROGRAMS: LazyLock<PathBuf> = LazyLock::new(|| {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "backupd", "--bins"])
-        .status()
-        .unwrap();
-    assert!(built.success(), "the programs do not build");
-    // target/debug/deps/daemon-0123: the programs are two folders up.
-    let test = std::env::current_exe().unwrap();
-    test.parent().and_then(Path::parent).unwrap().to_owned()
-});
+use crate::program::{Said, program};
+use crate::servers::process::{free_address, wait_until};
 
 /// A host. Everything on it is below one scratch directory.
+#[derive(Debug)]
 pub struct Lab {
     scratch: TempDir,
     recipient: String,
     address: SocketAddr,
-}
-
-/// What a run of a program said.
-#[derive(Debug)]
-pub struct Said {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-impl Said {
-    fn of(output: &Output) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let code = output.status.code().unwrap_or(-1);
-        Self { code, stdout: text(&output.stdout), stderr: text(&output.stderr) }
-    }
-
-    /// Expects an exit code; shows what was said if it is another.
-    #[track_caller]
-    pub fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
-        self
-    }
-
-    /// Expects words on standard output.
-    #[track_caller]
-    pub fn expect_out(self, words: &str) -> Self {
-        assert!(self.stdout.contains(words), "no `{words}` in: {}", self.stdout);
-        self
-    }
-
-    /// Expects words on standard error.
-    #[track_caller]
-    pub fn expect_error(self, words: &str) -> Self {
-        assert!(self.stderr.contains(words), "no `{words}` in: {}", self.stderr);
-        self
-    }
-
-    #[track_caller]
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).expect(&self.stdout)
-    }
 }
 
 impl Lab {
@@ -152,6 +100,18 @@ impl Lab {
         ctl(&self.path("backupd.toml"), arguments)
     }
 
+    /// `restore` with the host's configuration and secret key.
+    pub fn restore_command(&self, arguments: &[&str]) -> Command {
+        let identity = self.identity();
+        let arguments = [&["--identity", identity.as_str()], arguments].concat();
+        command("restore", &self.path("backupd.toml"), &arguments)
+    }
+
+    /// Runs it.
+    pub fn restore(&self, arguments: &[&str]) -> Said {
+        Said::of(&self.restore_command(arguments).output().unwrap())
+    }
+
     /// The ids of all backups, from `backupctl list`.
     pub fn ids(&self) -> Vec<String> {
         let listed = self.ctl(&["list", "--json"]);
@@ -169,7 +129,7 @@ impl Lab {
     pub fn start_with(&self, config: &Path, environment: &[(&str, &Path)]) -> Daemon {
         let log = config.with_extension("log");
         let file = fs::File::create(&log).unwrap();
-        let mut command = Command::new(PROGRAMS.join("backupd"));
+        let mut command = Command::new(program("backupd"));
         command.arg("--config").arg(config).envs(environment.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         let child = command.spawn().unwrap();
@@ -181,18 +141,28 @@ impl Lab {
 
 /// Runs `backupctl` with a configuration.
 pub fn ctl(config: &Path, arguments: &[&str]) -> Said {
-    let mut command = Command::new(PROGRAMS.join("backupctl"));
+    Said::of(&ctl_command(config, arguments).output().unwrap())
+}
+
+/// `backupctl` with a configuration.
+pub fn ctl_command(config: &Path, arguments: &[&str]) -> Command {
+    command("backupctl", config, arguments)
+}
+
+fn command(name: &str, config: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program(name));
     command.arg("--config").arg(config).args(arguments).stdin(Stdio::null());
-    Said::of(&command.output().unwrap())
+    command
 }
 
 /// Runs a daemon that is expected to end by itself.
 pub fn start_failing(config: &Path) -> Said {
-    let mut command = Command::new(PROGRAMS.join("backupd"));
+    let mut command = Command::new(program("backupd"));
     Said::of(&command.arg("--config").arg(config).stdin(Stdio::null()).output().unwrap())
 }
 
 /// A running daemon; killed when dropped.
+#[derive(Debug)]
 pub struct Daemon {
     child: Child,
     log: PathBuf,
@@ -200,10 +170,12 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
+    /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
@@ -213,6 +185,7 @@ impl Daemon {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Waits until it has logged these words.
     #[track_caller]
     pub fn wait_log(&self, words: &str) {
         wait_for(words, || self.log().contains(words), || self.log());
