@@ -295,6 +295,15 @@ hint: at most 48h: the keeper spares what a run refers to for 72 hours
 "#]],
     );
     check(
+        &job("jitter = '300000y'"),
+        str![[r#"
+exit 2
+error: backupd.toml: jobs.site.jitter: 300000years is not allowed
+hint: at most 48h, as long as a run may take
+
+"#]],
+    );
+    check(
         &job("before = ['systemctl', 'stop', 'x']"),
         str![[r#"
 exit 2

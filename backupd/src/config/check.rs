@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chassis::config::nearest;
 use chassis::failure::{Exit, Failure};
+use chassis::units::Span;
 use depot::names::JobName;
 use depot::retention::Policy;
 
@@ -103,6 +104,10 @@ fn check_job(config: &Config, name: &JobName, job: &Job) -> Checked {
         return Err(refuse(&key("deadline"), format_args!("{} is not allowed", job.deadline))
             .hint("at most 48h: the keeper spares what a run refers to for 72 hours"));
     }
+    // No run outlives its deadline, so nothing in it is waited for any longer; and clocks can tell such times.
+    for (field, span) in [("jitter", job.jitter), ("hook-timeout", job.hook_timeout)] {
+        check_span(&key(field), span)?;
+    }
     for (field, hook) in
         [("before", &job.before), ("after", &job.after), ("after-failed", &job.after_failed)]
     {
@@ -112,6 +117,14 @@ fn check_job(config: &Config, name: &JobName, job: &Job) -> Checked {
         check_files(&key("files"), files)?;
     }
     job.database.iter().try_for_each(|database| check_database(&key("database"), database))
+}
+
+fn check_span(key: &str, span: Span) -> Checked {
+    if span.0 <= DEADLINE_MAX {
+        return Ok(());
+    }
+    Err(refuse(key, format_args!("{span} is not allowed"))
+        .hint("at most 48h, as long as a run may take"))
 }
 
 fn bad_schedule(key: &str, error: &chassis::schedule::ScheduleError) -> Failure {
@@ -186,6 +199,7 @@ fn check_database(key: &str, job: &DatabaseJob) -> Checked {
         )
         .hint(format!("1 to {PARALLEL_MAX} threads")));
     }
+    check_span(&format!("{key}.stall-timeout"), job.stall_timeout)?;
     if job.full_every.is_some() && job.mode == Mode::Blocks {
         return Err(refuse(
             &format!("{key}.full-every"),

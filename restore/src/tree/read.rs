@@ -127,7 +127,7 @@ impl<'d, 's> Reading<'d, 's> {
         for block in blocks {
             let next = match *block {
                 BlockRef::Zeros(count) => {
-                    let end = skip(&self.cuts, at, count)?;
+                    let end = self.cuts.end_of_run(at, count.into());
                     self.tree.zeros.push(Zeros { file, at, length: end - at });
                     end
                 }
@@ -301,15 +301,6 @@ impl<'d, 's> Reading<'d, 's> {
         tree.zeros.sort_unstable_by_key(|zeros| (zeros.file, zeros.at));
         tree
     }
-}
-
-/// Where `count` blocks end that begin at `at`.
-fn skip(cuts: &Cuts, mut at: u64, count: u32) -> Result<u64> {
-    for _ in 0..count {
-        ensure!(at <= FILE_BYTES_MAX, "a file is larger than {FILE_BYTES_MAX} bytes");
-        at += cuts.size_at(at);
-    }
-    Ok(at)
 }
 
 /// Names that a restore uses in its target.
