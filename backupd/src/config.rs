@@ -20,7 +20,7 @@ mod database;
 mod keeper;
 
 pub use database::{DatabaseJob, Mode};
-pub use keeper::Keeper;
+pub use keeper::{Keeper, Verify};
 
 /// The name of a depot in the configuration.
 pub type DepotName = Label;
@@ -199,12 +199,14 @@ fn default_metrics_listen() -> std::net::SocketAddr {
     ([127, 0, 0, 1], 9180).into()
 }
 
-fn default_time_zone() -> Tz {
+pub(crate) fn default_time_zone() -> Tz {
     Tz::UTC
 }
 
 /// The parser of the crate has no advice.
-fn parse_time_zone<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Tz, D::Error> {
+pub(crate) fn parse_time_zone<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Tz, D::Error> {
     let name = String::deserialize(deserializer)?;
     name.parse().map_err(|_| {
         let problem =

@@ -295,15 +295,6 @@ hint: at most 48h: the keeper spares what a run refers to for 72 hours
 "#]],
     );
     check(
-        &job("jitter = '300000y'"),
-        str![[r#"
-exit 2
-error: backupd.toml: jobs.site.jitter: 300000years is not allowed
-hint: at most 48h, as long as a run may take
-
-"#]],
-    );
-    check(
         &job("before = ['systemctl', 'stop', 'x']"),
         str![[r#"
 exit 2
@@ -360,6 +351,19 @@ hint: only long options that neither change where the backup goes nor hold a sec
 }
 
 #[test]
+fn nothing_is_waited_for_longer_than_a_run_may_take() {
+    check(
+        &job("jitter = '300000y'"),
+        str![[r#"
+exit 2
+error: backupd.toml: jobs.site.jitter: 300000years is not allowed
+hint: at most 48h, as long as a run may take
+
+"#]],
+    );
+}
+
+#[test]
 fn a_keeper_must_keep_something_and_long_enough() {
     check(
         &whole("[keeper]\ngrace = '1h'"),
@@ -368,6 +372,11 @@ exit 2
 error: backupd.toml: keeper.grace: 1h is too short
 hint: at least 72h: a run of up to 48 hours may still refer to a condemned pack
 
+"#]],
+    );
+    check(
+        &whole("[keeper]\nschedule = '30 25 * * *'"),
+        str![[r#"
 "#]],
     );
     check(

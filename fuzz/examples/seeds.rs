@@ -1,4 +1,5 @@
-//! Writes the seeds that are not text into the corpus: `cargo run -p fuzz --example seeds`. Run it when a format changes.
+//! Writes the seeds that are not text into the corpus: `cargo run -p fuzz --example seeds`.
+//! Run it when a format changes.
 
 use std::fs;
 use std::path::Path;
@@ -8,10 +9,19 @@ use depot::cache::{CacheWriter, OldBlock, SEGMENT_BLOCKS, Stamp};
 use depot::manifest::{EntryPath, PackLine};
 use depot::names::Sha256;
 
-const HEAD: &str = r#"{"holdfast":1,"id":"a--20261123T021500Z--b","job":"a","host":"b","kind":"files","started":"2026-11-23T02:15:00Z","ended":"2026-11-23T02:15:01Z","state":"complete","parent":null,"cuts":[[0,65536]],"key":"0707070707070707070707070707070707070707070707070707070707070707","program":"x","root":"/","positions":null,"problems":[]}"#;
+const HEAD: &str = concat!(
+    r#"{"holdfast":1,"id":"a--20261123T021500Z--b","job":"a","host":"b","kind":"files","#,
+    r#""started":"2026-11-23T02:15:00Z","ended":"2026-11-23T02:15:01Z","state":"complete","#,
+    r#""parent":null,"cuts":[[0,65536]],"#,
+    r#""key":"0707070707070707070707070707070707070707070707070707070707070707","#,
+    r#""program":"x","root":"/","positions":null,"problems":[]}"#
+);
 const PACK: &str =
     r#"{"pack":"0000000000000000000000000000000000000000000000000000000000000000","size":9000}"#;
-const FILE: &str = r#"{"path":"f","type":"file","size":70000,"mode":420,"uid":0,"gid":0,"mtime":[1,2],"sparse":true,"blocks":[["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",0,0,31],1]}"#;
+const FILE: &str = concat!(
+    r#"{"path":"f","type":"file","size":70000,"mode":420,"uid":0,"gid":0,"mtime":[1,2],"#,
+    r#""sparse":true,"blocks":[["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",0,0,31],1]}"#
+);
 const LINK: &str = r#"{"path":"h","type":"hardlink","target":"f"}"#;
 
 fn main() -> Result<()> {

@@ -10,7 +10,7 @@ use depot::retention::{Plan, Policy, Survey, check_clock, plan, survey as survey
 use depot::store::{Body, Store};
 
 use crate::memory::{BASE, within};
-use crate::objects::open_store;
+use crate::objects::{DESCRIPTION, open_store};
 
 /// How old everything is when the keeper plans: nothing is spared for being young.
 const AGE: TimeDelta = TimeDelta::days(40);
@@ -41,6 +41,7 @@ pub fn survey(data: &[u8]) {
 
 fn depot_of(data: &[u8]) -> Depot {
     let store = Store::Memory(depot::store::memory::MemoryStore::default());
+    let _ = store.create(DESCRIPTION.0, Body::Bytes(DESCRIPTION.1.as_bytes()));
     let mut parts = data.split(|byte| *byte == 0);
     for _ in 0..OBJECTS_MAX {
         let (Some(name), Some(content)) = (parts.next(), parts.next()) else { break };

@@ -1,8 +1,9 @@
 //! Every parser of what others wrote, fed with arbitrary bytes.
 //!
-//! A [`Target`] takes an input and panics if a promise does not hold: nothing panics by itself, what is read and written
-//! again is the same, and no input makes a parser take more memory than it is allowed to. The program `fuzz` has libFuzzer
-//! look for such inputs; the tests feed the targets with the corpus, which holds seeds and every input that was ever found.
+//! A [`Target`] takes an input and panics if a promise does not hold: nothing panics by itself, what
+//! is read and written again is the same, and no input makes a parser take more memory than it is
+//! allowed to. The program `fuzz` has libFuzzer look for such inputs; the tests feed the targets with
+//! the corpus, which holds seeds and every input that was ever found.
 
 pub mod agent;
 pub mod backup_tool;

@@ -49,9 +49,10 @@ pub fn block(data: &[u8]) {
     let Some((length, stored)) = data.split_at_checked(3) else { return };
     let length = length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
     let key = BlockKey([7; 32]);
-    let content = match stored.len() == length {
-        true => Some(stored.to_vec()),
-        false => zstd::bulk::decompress(stored, length.min(BLOCK_BYTES_MAX as usize)).ok(),
+    let content = if stored.len() == length {
+        Some(stored.to_vec())
+    } else {
+        zstd::bulk::decompress(stored, length.min(BLOCK_BYTES_MAX as usize)).ok()
     };
     let content = content.filter(|content| content.len() == length);
     let name = key.name(content.as_deref().unwrap_or_default());

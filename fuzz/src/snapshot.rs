@@ -54,7 +54,8 @@ fn check_line(line: &Line) {
     }
 }
 
-/// A manifest as it is stored. The first byte says what the input is: lines, a zstd frame of lines, or the whole object.
+/// A manifest as it is stored. The first byte says what the input is: lines, a zstd frame of lines,
+/// or the whole object.
 pub fn sealed(data: &[u8]) {
     let Some((&choice, bytes)) = data.split_first() else { return };
     let object = match choice % 3 {

@@ -1,7 +1,7 @@
 //! The stream of the backup tools: the first byte of an input says whose stream it is and how it is cut.
 //!
-//! However a stream is cut into reads, the result is the same; no path leads out of the target; a stream without error is
-//! read to its end. Checksums are made right first, or no invented stream would get past the first chunk.
+//! However a stream is cut into reads, the result is the same, and no path leads out of the target.
+//! Checksums are made right first, or no invented stream would get past the first chunk.
 
 use std::io::Read;
 use std::path::Component;

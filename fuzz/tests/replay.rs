@@ -1,5 +1,5 @@
-//! Feeds every target with its corpus: the seeds, and whatever was found once. The memory that is counted is that of the
-//! process, so one input is tried at a time.
+//! Feeds every target with its corpus: the seeds, and whatever was found once. The memory that is
+//! counted is that of the process, so one input is tried at a time.
 
 use std::fs;
 use std::path::{Path, PathBuf};

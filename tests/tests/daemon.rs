@@ -10,6 +10,8 @@
 mod commands;
 #[path = "daemon/database.rs"]
 mod database;
+#[path = "daemon/keeper.rs"]
+mod keeper;
 #[path = "daemon/lab.rs"]
 mod lab;
 #[path = "daemon/lifecycle.rs"]

@@ -216,6 +216,11 @@ fn check_database(key: &str, job: &DatabaseJob) -> Checked {
 
 fn check_keeper(config: &Config, keeper: &Keeper) -> Checked {
     check_depot_names(config, "keeper.depots", keeper.depots.as_deref())?;
+    if let Some(schedule) = &keeper.schedule {
+        chassis::schedule::Schedule::parse(schedule, keeper.time_zone)
+            .map_err(|error| bad_schedule("keeper.schedule", &error))?;
+    }
+    check_span("keeper.jitter", keeper.jitter)?;
     if keeper.grace.0 < GRACE_MIN {
         return Err(refuse("keeper.grace", format_args!("{} is too short", keeper.grace))
             .hint("at least 72h: a run of up to 48 hours may still refer to a condemned pack"));

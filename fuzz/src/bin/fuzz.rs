@@ -1,4 +1,5 @@
-//! Has libFuzzer look for inputs that break a target: `fuzz [OPTION OF LIBFUZZER...] CORPUS -ignore_remaining_args=1 TARGET`.
+//! Has libFuzzer look for inputs that break a target:
+//! `fuzz [OPTION OF LIBFUZZER...] CORPUS -ignore_remaining_args=1 TARGET`.
 //! Use `scripts/fuzz`, which builds it as it must be.
 #![no_main]
 
