@@ -147,9 +147,12 @@ impl Job {
 impl Config {
     /// Reads and checks a file. Errors are failures with [`chassis::failure::Exit::Usage`] that name file and key.
     pub fn load(path: &Path) -> Result<Self> {
-        let mut config: Self = chassis::config::load(path)?;
+        let (name, text) = (path.display().to_string(), chassis::config::read(path)?);
+        let mut config: Self = chassis::config::parse(&name, &text)?;
         config.make_absolute(path.parent().unwrap_or(Path::new(".")));
-        check::check(path, &config)?;
+        check::check(&config).map_err(|check::Refusal { key, failure }| {
+            chassis::config::placed(&name, &text, &key, failure)
+        })?;
         Ok(config)
     }
 

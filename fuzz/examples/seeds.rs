@@ -85,7 +85,7 @@ fn cache() -> Result<Vec<u8>> {
     let dir = tempfile::tempdir()?;
     let mut writer = CacheWriter::create(dir.path())?;
     let block = OldBlock { name: [7; 24], pack: 0, offset: 1, stored: 2 };
-    let segment = writer.segment(&[block; SEGMENT_BLOCKS])?;
+    let segment = writer.segment(&vec![block; SEGMENT_BLOCKS])?;
     let stamp = Stamp { size: 9, mtime: (-5, 6), ctime: (7, 8), inode: 1 };
     writer.file(&EntryPath::new("a/b")?, stamp, &[segment], &[block, OldBlock::ZERO])?;
     writer.file(&EntryPath::new("c")?, stamp, &[], &[])?;

@@ -13,7 +13,21 @@ use depot::retention::Policy;
 use super::{Config, DatabaseJob, DepotName, FilesJob, Job, Keeper, Mode};
 use crate::source::files::patterns;
 
-type Checked = Result<(), Failure>;
+type Checked = Result<(), Refusal>;
+
+/// What is wrong, and with which key.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub key: String,
+    pub failure: Failure,
+}
+
+impl Refusal {
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.failure = self.failure.hint(hint);
+        self
+    }
+}
 
 /// No run may last longer: what it refers to is safe from the keeper for 72 hours.
 const DEADLINE_MAX: Duration = Duration::from_hours(48);
@@ -22,21 +36,18 @@ const GRACE_MIN: Duration = Duration::from_hours(72);
 /// More threads than this only hurt the server.
 const PARALLEL_MAX: u32 = 64;
 
-/// Checks all of it; `path` stands for the file in messages.
-pub(super) fn check(path: &Path, config: &Config) -> Result<(), Failure> {
+/// Checks all of it.
+pub(super) fn check(config: &Config) -> Checked {
     check_paths(config)
         .and_then(|()| check_depots(config))
         .and_then(|()| check_recipients(config))
         .and_then(|()| config.jobs.iter().try_for_each(|(name, job)| check_job(config, name, job)))
         .and_then(|()| config.keeper.iter().try_for_each(|keeper| check_keeper(config, keeper)))
-        .map_err(|mut failure| {
-            failure.message = format!("{}: {}", path.display(), failure.message);
-            failure
-        })
 }
 
-fn refuse(key: &str, problem: impl std::fmt::Display) -> Failure {
-    Failure::new(Exit::Usage, format!("{key}: {problem}"))
+fn refuse(key: &str, problem: impl std::fmt::Display) -> Refusal {
+    let failure = Failure::new(Exit::Usage, format!("{key}: {problem}"));
+    Refusal { key: key.to_owned(), failure }
 }
 
 fn check_paths(config: &Config) -> Checked {
@@ -127,7 +138,7 @@ fn check_span(key: &str, span: Span) -> Checked {
         .hint("at most 48h, as long as a run may take"))
 }
 
-fn bad_schedule(key: &str, error: &chassis::schedule::ScheduleError) -> Failure {
+fn bad_schedule(key: &str, error: &chassis::schedule::ScheduleError) -> Refusal {
     refuse(key, format_args!("`{}`: {}", error.expression, error.problem)).hint(error.hint.clone())
 }
 
@@ -159,7 +170,7 @@ fn check_depot_names(config: &Config, key: &str, names: Option<&[DepotName]>) ->
     Ok(())
 }
 
-fn unknown_depot(config: &Config, key: &str, name: &DepotName) -> Failure {
+fn unknown_depot(config: &Config, key: &str, name: &DepotName) -> Refusal {
     let known: Vec<&str> = config.depots.keys().map(DepotName::as_str).collect();
     let hint = match nearest(name.as_str(), known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
@@ -209,7 +220,7 @@ fn check_database(key: &str, job: &DatabaseJob) -> Checked {
     }
     database::tool::check_extra(&job.extra_args).map_err(|error| {
         let mut refused = refuse(&format!("{key}.extra-args"), &error);
-        refused.hint = error.hint;
+        refused.failure.hint = error.hint;
         refused
     })
 }
