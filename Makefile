@@ -7,7 +7,7 @@ export PATH := $(HOME)/.cache/holdfast/bin:$(PATH)
 
 CARGO ?= cargo
 
-.PHONY: help demo test check build release deb bench clean
+.PHONY: help demo test check fuzz build release deb bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ test: ## install what the tests need, build, run all tests
 
 check: ## what must hold before a commit, without the tests: format, lints, shell scripts
 	@scripts/check
+
+fuzz: ## look for inputs that break a parser, a minute each (half an hour; `scripts/fuzz --help` for less or more)
+	@scripts/fuzz
 
 build: ## the programs, as the tests and the demo use them
 	@scripts/install-deps

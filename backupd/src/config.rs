@@ -20,7 +20,7 @@ mod database;
 mod keeper;
 
 pub use database::{DatabaseJob, Mode};
-pub use keeper::Keeper;
+pub use keeper::{Keeper, Verify};
 
 /// The name of a depot in the configuration.
 pub type DepotName = Label;
@@ -147,9 +147,12 @@ impl Job {
 impl Config {
     /// Reads and checks a file. Errors are failures with [`chassis::failure::Exit::Usage`] that name file and key.
     pub fn load(path: &Path) -> Result<Self> {
-        let mut config: Self = chassis::config::load(path)?;
+        let (name, text) = (path.display().to_string(), chassis::config::read(path)?);
+        let mut config: Self = chassis::config::parse(&name, &text)?;
         config.make_absolute(path.parent().unwrap_or(Path::new(".")));
-        check::check(path, &config)?;
+        check::check(&config).map_err(|check::Refusal { key, failure }| {
+            chassis::config::placed(&name, &text, &key, failure)
+        })?;
         Ok(config)
     }
 
@@ -199,12 +202,14 @@ fn default_metrics_listen() -> std::net::SocketAddr {
     ([127, 0, 0, 1], 9180).into()
 }
 
-fn default_time_zone() -> Tz {
+pub(crate) fn default_time_zone() -> Tz {
     Tz::UTC
 }
 
 /// The parser of the crate has no advice.
-fn parse_time_zone<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Tz, D::Error> {
+pub(crate) fn parse_time_zone<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Tz, D::Error> {
     let name = String::deserialize(deserializer)?;
     name.parse().map_err(|_| {
         let problem =

@@ -1,6 +1,7 @@
 //! The daemon: one driver a job, the control socket, the pages for monitoring, reload and shutdown.
 //!
 //! # Layout
+//! - `keeper`: the driver of the keeper's schedule
 //! - `jobs`: drivers and what they have in hand
 //! - `routes`: what the control socket answers
 //! - `health`: what is wrong, told from the last runs
@@ -30,11 +31,13 @@ use crate::state::make_private_dir;
 pub mod answers;
 mod health;
 mod jobs;
+mod keeper;
 mod leftovers;
 mod numbers;
 mod routes;
 
 use jobs::Jobs;
+use keeper::KeeperHandle;
 
 /// Runs that are going on are given this long to come to a safe point. The rest of the 20 seconds
 /// is for hooks.
@@ -62,6 +65,8 @@ pub struct Daemon {
     /// Why the last reload was refused.
     reload_error: Mutex<Option<String>>,
     jobs: Jobs,
+    /// None if nothing is scheduled for it.
+    keeper: Mutex<Option<Arc<KeeperHandle>>>,
     registry: Registry,
     shutdown: Shutdown,
     /// Raised when runs that did not come to a safe point are left behind.
@@ -80,6 +85,7 @@ pub async fn run(config_path: &Path, config: Config, shutdown: Shutdown) -> Resu
         config: Mutex::new(Arc::new(config)),
         reload_error: Mutex::default(),
         jobs: Jobs::default(),
+        keeper: Mutex::default(),
         registry: Registry::default(),
         shutdown: shutdown.clone(),
         abandoned: CancellationToken::new(),
@@ -88,6 +94,7 @@ pub async fn run(config_path: &Path, config: Config, shutdown: Shutdown) -> Resu
     let config = daemon.config();
     leftovers::remove(&config, &shutdown);
     daemon.start_jobs(&config)?;
+    daemon.change_keeper(&config)?;
     daemon.show_reload(true);
     let token = shutdown.token.clone();
     shutdown.spawn(control::serve(control, routes::router(&daemon), token.clone()));
@@ -109,7 +116,7 @@ pub async fn run(config_path: &Path, config: Config, shutdown: Shutdown) -> Resu
 /// again.
 fn watched(daemon: &Arc<Daemon>) -> impl Fn() -> bool + use<> {
     let daemon = Arc::clone(daemon);
-    move || daemon.jobs.all_alive()
+    move || daemon.jobs.all_alive() && daemon.keeper_is_alive()
 }
 
 /// Makes what the first start finds missing: the state directory and the key of the blocks' names.
@@ -177,7 +184,7 @@ impl Daemon {
         check_fixed(&old, &config)?;
         let new = Arc::new(config);
         *lock(&self.config) = Arc::clone(&new);
-        if let Err(error) = self.change_jobs(&old, &new) {
+        if let Err(error) = self.change_jobs(&old, &new).and_then(|()| self.change_keeper(&new)) {
             *lock(&self.config) = old;
             return Err(error);
         }

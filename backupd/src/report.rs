@@ -10,6 +10,8 @@ use depot::manifest::{Problem, SnapshotKind};
 use depot::names::{JobName, SnapshotId};
 use serde::{Deserialize, Serialize};
 
+use crate::source::files::TreeSummary;
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -71,6 +73,9 @@ pub struct RunReport {
     /// Bytes that were newly stored.
     #[serde(default)]
     pub stored: u64,
+    /// What was found in a tree of files, and what of it was left out; none of a database.
+    #[serde(default)]
+    pub tree: Option<TreeSummary>,
     /// Files that are not as they were.
     #[serde(default)]
     pub problems: Vec<Problem>,
@@ -106,6 +111,7 @@ impl RunReport {
             entries: 0,
             bytes: 0,
             stored: 0,
+            tree: None,
             problems: Vec::new(),
             depots: Vec::new(),
             error: Some(format!("{error:#}")),

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Job, Source};
 use crate::report::{DepotResult, Outcome, RunReport};
-use crate::source;
+use crate::source::files::backup_tree;
 use crate::state::JobState;
 
 mod database;
@@ -131,23 +131,21 @@ impl Run<'_> {
         let id = self.snapshot_id(started)?;
         self.run_before_hook(&id)?;
         let (depots, silent) = self.open_depots()?;
-        let (report, parent) = match self.job.source() {
+        let (report, parent, tree) = match self.job.source() {
             Source::Files(files) => {
                 let mut writer =
                     self.start_writer(&id, None, files.root.display().to_string(), &depots)?;
-                source::files::backup_tree(
-                    files,
-                    self.options.rescan,
-                    &mut writer,
-                    self.stop,
-                    self.progress,
-                )
-                .with_context(|| format!("back up {}", files.root.display()))?;
-                (writer.finish(None)?, None)
+                let rescan = self.options.rescan;
+                let found = backup_tree(files, rescan, &mut writer, self.stop, self.progress)
+                    .with_context(|| format!("back up {}", files.root.display()))?;
+                (writer.finish(None)?, None, Some(found))
             }
-            Source::Database(database) => self.back_up_database(database, &id, &depots)?,
+            Source::Database(database) => {
+                let (report, parent) = self.back_up_database(database, &id, &depots)?;
+                (report, parent, None)
+            }
         };
-        Ok(self.report(started, report, parent, silent))
+        Ok(RunReport { tree, ..self.report(started, report, parent, silent) })
     }
 
     /// The id of this run: its time is after that of the last one.
@@ -250,6 +248,7 @@ impl Run<'_> {
             entries: report.totals.entries,
             bytes: report.totals.bytes,
             stored: report.totals.stored,
+            tree: None,
             problems: report.problems,
             depots,
             error: None,

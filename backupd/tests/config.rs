@@ -14,6 +14,9 @@ use std::process::Command;
 use snapbox::data::Inline;
 use snapbox::{IntoData, assert_data_eq, str};
 
+#[path = "config/keeper.rs"]
+mod keeper;
+
 const BACKUPD: &str = env!("CARGO_BIN_EXE_backupd");
 const RECIPIENT: &str = "age17svgq3hlj2tpxn04hg9lwpltznsp5pyjf888qd93pvw6yyzf89zq38puf3";
 
@@ -154,7 +157,10 @@ fn a_bad_schedule_names_its_field() {
         &job("schedule = '15 25 * * *'"),
         str![[r#"
 exit 2
-error: backupd.toml: jobs.site.schedule: `15 25 * * *`: hour: `25` is not one
+error: backupd.toml:6:12: jobs.site.schedule: `15 25 * * *`: hour: `25` is not one
+  |
+6 | schedule = '15 25 * * *'
+  |            ^^^^^^^^^^^^^
 hint: hour is a number from 0 to 23
 
 "#]],
@@ -163,7 +169,10 @@ hint: hour is a number from 0 to 23
         &job("schedule = 'every day'"),
         str![[r#"
 exit 2
-error: backupd.toml: jobs.site.schedule: `every day`: 2 fields instead of five
+error: backupd.toml:6:12: jobs.site.schedule: `every day`: 2 fields instead of five
+  |
+6 | schedule = 'every day'
+  |            ^^^^^^^^^^^
 hint: write minute, hour, day of month, month and day of week, such as `30 2 * * *`
 
 "#]],
@@ -176,7 +185,10 @@ fn depots_are_looked_up() {
         &job("depots = ['valt']"),
         str![[r#"
 exit 2
-error: backupd.toml: jobs.site.depots: no depot is called `valt`
+error: backupd.toml:6:10: jobs.site.depots: no depot is called `valt`
+  |
+6 | depots = ['valt']
+  |          ^^^^^^^^
 hint: did you mean `vault`?
 
 "#]],
@@ -185,7 +197,10 @@ hint: did you mean `vault`?
         &job("depots = ['vault', 'vault']"),
         str![[r#"
 exit 2
-error: backupd.toml: jobs.site.depots: `vault` is named twice
+error: backupd.toml:6:10: jobs.site.depots: `vault` is named twice
+  |
+6 | depots = ['vault', 'vault']
+  |          ^^^^^^^^^^^^^^^^^^
 hint: name it once
 
 "#]],
@@ -194,7 +209,10 @@ hint: name it once
         &job("depots = []"),
         str![[r#"
 exit 2
-error: backupd.toml: jobs.site.depots: is empty
+error: backupd.toml:6:10: jobs.site.depots: is empty
+  |
+6 | depots = []
+  |          ^^
 hint: leave the key out for all depots
 
 "#]],
@@ -212,7 +230,10 @@ hint: add a table such as `[depots.vault.directory]`
         &whole("[depots.b]\nupload-limit = '1MiB'"),
         str![[r#"
 exit 2
-error: backupd.toml: depots.b: says nowhere where the depot is
+error: backupd.toml:5:9: depots.b: says nowhere where the depot is
+  |
+5 | [depots.b]
+  |         ^
 hint: add a table `[depots.b.directory]`, `.sftp` or `.s3`
 
 "#]],
@@ -221,7 +242,10 @@ hint: add a table `[depots.b.directory]`, `.sftp` or `.s3`
         &whole("[depots.vault.s3]\nbucket = 'b'\nregion = 'x'"),
         str![[r#"
 exit 2
-error: backupd.toml: depots.vault: is in more than one place
+error: backupd.toml:3:9: depots.vault: is in more than one place
+  |
+3 | [depots.vault.directory]
+  |         ^^^^^
 hint: give each place a depot of its own; a job may name several
 
 "#]],
@@ -244,7 +268,10 @@ hint: run `backupctl keys generate` on a safe host, and put the public key here
         &format!("host = 'web1'\nrecipients = ['age1nonsense']\n{depot}"),
         str![[r#"
 exit 2
-error: backupd.toml: recipients: recipient `age1nonsense` is not valid: invalid Bech32 encoding
+error: backupd.toml:2:14: recipients: recipient `age1nonsense` is not valid: invalid Bech32 encoding
+  |
+2 | recipients = ['age1nonsense']
+  |              ^^^^^^^^^^^^^^^^
 hint: check it for typing errors
 
 "#]],
@@ -266,7 +293,10 @@ fn a_job_has_one_source() {
         &whole("[jobs.site]\nschedule = '@daily'"),
         str![[r#"
 exit 2
-error: backupd.toml: jobs.site: says nowhere what to back up
+error: backupd.toml:5:7: jobs.site: says nowhere what to back up
+  |
+5 | [jobs.site]
+  |       ^^^^
 hint: add one of `[jobs.site.files]` or `[jobs.site.database]`
 
 "#]],
@@ -276,7 +306,10 @@ hint: add one of `[jobs.site.files]` or `[jobs.site.database]`
         &format!("{}{two}", job("")),
         str![[r#"
 exit 2
-error: backupd.toml: jobs.site: has two sources
+error: backupd.toml:5:7: jobs.site: has two sources
+  |
+5 | [jobs.site]
+  |       ^^^^
 hint: keep one of `[jobs.site.files]` or `[jobs.site.database]`; make a second job for the other
 
 "#]],
@@ -289,7 +322,10 @@ fn limits_and_paths_are_checked() {
         &job("deadline = '3d'"),
         str![[r#"
 exit 2
-error: backupd.toml: jobs.site.deadline: 3days is not allowed
+error: backupd.toml:6:12: jobs.site.deadline: 3days is not allowed
+  |
+6 | deadline = '3d'
+  |            ^^^^
 hint: at most 48h: the keeper spares what a run refers to for 72 hours
 
 "#]],
@@ -298,7 +334,10 @@ hint: at most 48h: the keeper spares what a run refers to for 72 hours
         &job("before = ['systemctl', 'stop', 'x']"),
         str![[r#"
 exit 2
-error: backupd.toml: jobs.site.before: `systemctl` is not an absolute path
+error: backupd.toml:6:10: jobs.site.before: `systemctl` is not an absolute path
+  |
+6 | before = ['systemctl', 'stop', 'x']
+  |          ^^^^^^^^^^^^^^^^^^^^^^^^^^
 hint: name the program with its path; there is no shell: `["/bin/sh", "-c", ...]`
 
 "#]],
@@ -307,7 +346,10 @@ hint: name the program with its path; there is no shell: `["/bin/sh", "-c", ...]
         &whole("[jobs.site.files]\nroot = 'www'"),
         str![[r#"
 exit 2
-error: backupd.toml: jobs.site.files.root: `www` is not an absolute path
+error: backupd.toml:6:8: jobs.site.files.root: `www` is not an absolute path
+  |
+6 | root = 'www'
+  |        ^^^^^
 hint: begin it with `/`: a daemon has no directory of its own
 
 "#]],
@@ -316,16 +358,26 @@ hint: begin it with `/`: a daemon has no directory of its own
         &whole("[jobs.site.files]\nroot = '/www'\nexclude = ['a[']"),
         str![[r#"
 exit 2
-error: backupd.toml: jobs.site.files.exclude: pattern `a[` is not valid: unclosed character class; missing ']'
+error: backupd.toml:7:11: jobs.site.files.exclude: pattern `a[` is not valid: unclosed character class; missing ']'
+  |
+7 | exclude = ['a[']
+  |           ^^^^^^
 hint: write `\` before a special character that is meant as it is
 
 "#]],
     );
+}
+
+#[test]
+fn what_a_database_job_says_is_checked() {
     check(
         &database("parallel = 0"),
         str![[r#"
 exit 2
-error: backupd.toml: jobs.db.database.parallel: 0 is not allowed
+error: backupd.toml:8:12: jobs.db.database.parallel: 0 is not allowed
+  |
+8 | parallel = 0
+  |            ^
 hint: 1 to 64 threads
 
 "#]],
@@ -334,7 +386,10 @@ hint: 1 to 64 threads
         &database("full-every = '7d'"),
         str![[r#"
 exit 2
-error: backupd.toml: jobs.db.database.full-every: has no meaning with `mode = "blocks"`
+error: backupd.toml:8:14: jobs.db.database.full-every: has no meaning with `mode = "blocks"`
+  |
+8 | full-every = '7d'
+  |              ^^^^
 hint: every backup of that mode is a full one; leave it out, or use `mode = "lsn"`
 
 "#]],
@@ -343,39 +398,11 @@ hint: every backup of that mode is a full one; leave it out, or use `mode = "lsn
         &database("extra-args = ['--password=secret']"),
         str![[r#"
 exit 2
-error: backupd.toml: jobs.db.database.extra-args: option --password cannot be passed on
+error: backupd.toml:8:14: jobs.db.database.extra-args: option --password cannot be passed on
+  |
+8 | extra-args = ['--password=secret']
+  |              ^^^^^^^^^^^^^^^^^^^^^
 hint: only long options that neither change where the backup goes nor hold a secret can be
-
-"#]],
-    );
-}
-
-#[test]
-fn a_keeper_must_keep_something_and_long_enough() {
-    check(
-        &whole("[keeper]\ngrace = '1h'"),
-        str![[r#"
-exit 2
-error: backupd.toml: keeper.grace: 1h is too short
-hint: at least 72h: a run of up to 48 hours may still refer to a condemned pack
-
-"#]],
-    );
-    check(
-        &whole("[keeper.jobs.site]"),
-        str![[r#"
-exit 2
-error: backupd.toml: keeper.jobs.site: keeps nothing
-hint: say what to keep, such as `daily = 14`; leave the table out to keep all
-
-"#]],
-    );
-    check(
-        &whole("[keeper]\ndepots = ['b']"),
-        str![[r#"
-exit 2
-error: backupd.toml: keeper.depots: no depot is called `b`
-hint: defined in this file: vault
 
 "#]],
     );

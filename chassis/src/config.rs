@@ -7,11 +7,13 @@
 use std::fmt;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
+use toml::de::{DeTable, DeValue};
 
 use crate::failure::{Exit, Failure};
 
@@ -23,10 +25,14 @@ pub const SECRET_BYTES_MAX: u64 = 64 << 10;
 
 /// Reads a TOML file. Errors are [`Failure`]s with [`Exit::Usage`], fit to be shown as they are.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let file = File::open(path).map_err(|error| unreadable("configuration", path, error))?;
-    let text = read_bounded(file, CONFIG_BYTES_MAX)
-        .map_err(|error| unreadable("configuration", path, error))?;
-    parse(&path.display().to_string(), &text).map_err(Into::into)
+    parse(&path.display().to_string(), &read(path)?).map_err(Into::into)
+}
+
+/// Reads the text of a configuration file, for those who check more than types say.
+pub fn read(path: &Path) -> Result<String> {
+    let unreadable = |error| unreadable("configuration", path, error);
+    let file = File::open(path).map_err(unreadable)?;
+    Ok(read_bounded(file, CONFIG_BYTES_MAX).map_err(unreadable)?)
 }
 
 /// Parses the text of a configuration file; `name` stands for the file in errors.
@@ -77,6 +83,36 @@ fn refusal(name: &str, text: &str, error: &toml::de::Error) -> Failure {
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,
+    }
+}
+
+/// Says where in the file the key is that a failure is about, with line and caret: `key` is its path,
+/// with dots between. A key that the file does not have is at the table that should have it.
+pub fn placed(name: &str, text: &str, key: &str, mut failure: Failure) -> Failure {
+    let span = DeTable::parse(text).ok().and_then(|table| span_of(table.get_ref(), key));
+    failure.message = match span {
+        Some(span) => {
+            let place = Place::of(text, span.start, span.end);
+            format!("{name}:{}:{}: {}\n{place}", place.line, place.column, failure.message)
+        }
+        None => format!("{name}: {}", failure.message),
+    };
+    failure
+}
+
+/// The place of a value, or of the name of a table. Names may have dots: the longest that fits is
+/// the one.
+fn span_of(table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
+    let fits =
+        |name: &str| key == name || key.strip_prefix(name).is_some_and(|r| r.starts_with('.'));
+    let (name, value) = table
+        .iter()
+        .filter(|(name, _)| fits(name.get_ref()))
+        .max_by_key(|(name, _)| name.get_ref().len())?;
+    let rest = key[name.get_ref().len()..].strip_prefix('.');
+    match value.get_ref() {
+        DeValue::Table(inner) => rest.and_then(|rest| span_of(inner, rest)).or(Some(name.span())),
+        _ => Some(value.span()),
     }
 }
 
@@ -301,6 +337,22 @@ mod tests {
         check("", "etc/x.toml: missing field `schedule`");
         check("schedule = ''\n[store]\n", "etc/x.toml:2:1: missing field `path`");
         check("schedule = ''\n[store]\npaht = 1", "etc/x.toml:3:1: unknown field `paht`");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_value_is_shown_where_it_stands() {
+        fn check(text: &str, key: &str, expected: &str) {
+            let message = placed("x", text, key, Failure::new(Exit::Usage, "no")).message;
+            assert!(message.starts_with(expected), "{message}");
+        }
+        check("a = 1\n", "a", "x:1:5: no\n  |\n1 | a = 1\n  |     ^");
+        let tables = "[jobs.a]\nb = [\n2]\n[jobs.'a.b']\nb = 'é'\n";
+        check(tables, "jobs.a.b", "x:2:5: no\n  |\n2 | b = [\n  |     ^");
+        check(tables, "jobs.a.b.b", "x:5:5: no");
+        check(tables, "jobs.a.c", "x:1:7: no");
+        check(tables, "jobs.c", "x:1:2: no");
+        check(tables, "c.d", "x: no");
+        check("not toml", "a", "x: no");
     }
 
     #[test]

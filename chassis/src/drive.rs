@@ -286,6 +286,8 @@ fn is_far_ahead(schedule: &Schedule, served_until: DateTime<Utc>, now: DateTime<
     schedule.upcoming(now).take_while(|due| *due <= served_until).take(2).count() > 1
 }
 
+/// Nothing is put off by more than a year: a time that is to be reached must be one that a clock can show.
 fn delta(duration: Duration) -> TimeDelta {
-    TimeDelta::from_std(duration).unwrap_or(TimeDelta::days(365))
+    const LONGEST: TimeDelta = TimeDelta::days(365);
+    TimeDelta::from_std(duration).map_or(LONGEST, |delta| delta.min(LONGEST))
 }

@@ -8,6 +8,8 @@
 mod syntax;
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +23,9 @@ use crate::tool::BackupTool;
 pub const INCLUDE_DEPTH_MAX: u32 = 10;
 /// The longest option file that is read, in bytes.
 pub const FILE_LENGTH_MAX: u64 = 1 << 20;
+
+/// How often files are read because of one: each is read twice, and again wherever it is included.
+pub const FILES_MAX: u32 = 1000;
 
 const SOCKET_DEFAULT: &str = "/run/mysqld/mysqld.sock";
 const PORT_DEFAULT: u16 = 3306;
@@ -79,6 +84,8 @@ pub struct OptionFile {
     pub protocol: Option<String>,
     /// Whether others than the owner and group may read the file.
     pub is_world_readable: bool,
+    /// How many files were read for it.
+    pub(crate) files_read: u32,
 }
 
 impl OptionFile {
@@ -112,13 +119,13 @@ impl OptionFile {
         if depth > INCLUDE_DEPTH_MAX {
             return Err(fault(path, None, "includes nest too deep").into());
         }
-        let cannot = |error| fault(path, None, "cannot be read").because(error);
-        let metadata = std::fs::metadata(path).map_err(cannot)?;
-        if metadata.len() > FILE_LENGTH_MAX {
-            return Err(fault(path, None, "is too long for an option file").into());
+        self.files_read += 1;
+        if self.files_read > FILES_MAX {
+            return Err(
+                fault(path, None, "is one of too many files that include one another").into()
+            );
         }
-        self.is_world_readable |= metadata.permissions().mode() & 0o004 != 0;
-        let bytes = std::fs::read(path).map_err(cannot)?;
+        let bytes = self.read_bytes(path)?;
         let text = String::from_utf8_lossy(&bytes);
         let mut is_ours = false;
         for (index, line) in text.lines().enumerate() {
@@ -137,6 +144,23 @@ impl OptionFile {
             }
         }
         Ok(())
+    }
+
+    /// A pipe or a device would be read for ever.
+    fn read_bytes(&mut self, path: &Path) -> anyhow::Result<Vec<u8>> {
+        let cannot = |error| fault(path, None, "cannot be read").because(error);
+        let metadata = std::fs::metadata(path).map_err(cannot)?;
+        if !metadata.is_file() {
+            return Err(fault(path, None, "is not a file").into());
+        }
+        self.is_world_readable |= metadata.permissions().mode() & 0o004 != 0;
+        let mut bytes = Vec::new();
+        let file = File::open(path).map_err(cannot)?;
+        file.take(FILE_LENGTH_MAX + 1).read_to_end(&mut bytes).map_err(cannot)?;
+        if bytes.len() as u64 > FILE_LENGTH_MAX {
+            return Err(fault(path, None, "is too long for an option file").into());
+        }
+        Ok(bytes)
     }
 
     fn read_dir(&mut self, directory: &Path, groups: &[&str], depth: u32) -> anyhow::Result<()> {
@@ -243,5 +267,11 @@ mod tests {
         check(&[("my.cnf", "[client]\nuser=a\nport=secret\n")], "my.cnf:3: port is not a number");
         check(&[("my.cnf", "!include my.cnf\n")], "includes nest too deep");
         check(&[("my.cnf", "!include none.cnf\n")], "none.cnf: cannot be read");
+        check(&[("my.cnf", "!include /dev/zero\n")], "/dev/zero: is not a file");
+        check(&[("my.cnf", "!include .\n")], "is not a file");
+        let twice = |next: &str| format!("!include {next}\n").repeat(100);
+        let (first, second) = (twice("b.cnf"), twice("c.cnf"));
+        let chain = [("my.cnf", &*first), ("b.cnf", &*second), ("c.cnf", "")];
+        check(&chain, "too many files that include one another");
     }
 }

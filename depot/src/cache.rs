@@ -45,15 +45,21 @@ pub struct Stamp {
 /// zeros has no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OldBlock {
+    /// The keyed hash of its content.
     pub name: [u8; 24],
+    /// The number of its pack in that manifest; not checked.
     pub pack: u32,
+    /// Where it begins in the payload of the pack.
     pub offset: u32,
+    /// Its stored length.
     pub stored: u32,
 }
 
 impl OldBlock {
+    /// A block of zeros.
     pub const ZERO: Self = Self { name: [0; 24], pack: ZERO_PACK, offset: 0, stored: 0 };
 
+    /// Whether it is one of zeros.
     pub fn is_zero(&self) -> bool {
         self.pack == ZERO_PACK
     }

@@ -212,7 +212,13 @@ impl Depot {
             // knowing: then the next attempt finds that it exists.
             match self.again(|| self.store.create(&name, body)) {
                 Ok(()) => return Ok(()),
-                Err(StoreError::Exists { .. }) if self.is_whole(&name, size, sha)? => return Ok(()),
+                // It was read back, maybe from the memory of a server that has not flushed it yet.
+                Err(StoreError::Exists { .. }) if self.is_whole(&name, size, sha)? => {
+                    return self
+                        .again(|| self.store.sync(&name))
+                        .map_err(explain)
+                        .with_context(|| format!("flush `{name}`"));
+                }
                 Err(StoreError::Exists { .. }) if number + 1 < CANDIDATES_MAX => number += 1,
                 Err(error) => {
                     return Err(explain(error)).with_context(|| format!("put `{object}`"));

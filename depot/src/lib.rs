@@ -5,7 +5,7 @@
 //! core is synchronous: callers run it in `spawn_blocking`.
 
 pub mod block;
-mod cache;
+pub mod cache;
 pub mod crypt;
 pub mod depot;
 pub mod export;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 const LABEL_BYTES_MAX: usize = 64;
 const TIME_FORMAT: &str = "%Y%m%dT%H%M%SZ";
+const TIME_BYTES: usize = 16;
 
 /// A name that does not follow the rules of the format.
 #[derive(Debug, thiserror::Error)]
@@ -131,8 +132,10 @@ impl FromStr for SnapshotId {
         let (Some(job), Some(time), Some(host)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(error("it looks like `job--20261123T021500Z--host`"));
         };
-        let time = NaiveDateTime::parse_from_str(time, TIME_FORMAT)
-            .map_err(|_| error("its time looks like `20261123T021500Z`"))?;
+        // chrono takes and writes years of more digits, with a sign that no object can have in its name.
+        let parsed = NaiveDateTime::parse_from_str(time, TIME_FORMAT).ok();
+        let parsed = parsed.filter(|_| time.len() == TIME_BYTES);
+        let time = parsed.ok_or_else(|| error("its time looks like `20261123T021500Z`"))?;
         let id = Self { job: job.parse()?, time: time.and_utc(), host: host.parse()? };
         // chrono is lenient with digits; an id has one spelling only.
         if id.to_string() == text { Ok(id) } else { Err(error("it has another spelling")) }
@@ -260,8 +263,13 @@ mod tests {
         let id: SnapshotId = text.parse().expect("valid");
         assert_eq!(id.to_string(), text);
         assert_eq!(id.manifest_object(), "snapshot/site-x--20261123T021500Z--web1.age");
-        for bad in ["site", "site--x--web1", "site--20261323T021500Z--web1", "--20261123T021500Z--"]
-        {
+        for bad in [
+            "site",
+            "site--x--web1",
+            "site--20261323T021500Z--web1",
+            "--20261123T021500Z--",
+            "site--+120261123T021500Z--web1",
+        ] {
             assert!(bad.parse::<SnapshotId>().is_err(), "{bad}");
         }
     }

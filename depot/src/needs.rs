@@ -80,7 +80,8 @@ impl Needs {
         };
         let mut seen_manifest = false;
         for line in lines.by_ref() {
-            let words: Vec<&str> = line.split(' ').collect();
+            // No line has more words than three: a fourth is what is wrong with it.
+            let words: Vec<&str> = line.splitn(4, ' ').collect();
             match words[..] {
                 ["kind", word] => needs.kind = value_of(&KINDS, word)?,
                 ["state", word] => needs.state = value_of(&STATES, word)?,
@@ -133,6 +134,14 @@ mod tests {
     #[test]
     fn reads_as_written() {
         assert_eq!(Needs::parse(&example().to_text()).expect("own text"), example());
+    }
+
+    #[test]
+    fn a_line_of_many_words_is_refused() {
+        let text = example().to_text().replace("bytes 12 3", "bytes 12 3 4");
+        assert!(Needs::parse(&text).is_err());
+        let many = format!("holdfast-needs 1\n{}\n", " ".repeat(1 << 20));
+        assert!(Needs::parse(&many).is_err());
     }
 
     #[test]

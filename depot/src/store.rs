@@ -124,6 +124,18 @@ impl Store {
         }
     }
 
+    /// Makes durable what is under a name already: whoever put it may not have heard, or may not have
+    /// lived to ask. S3 shows an object only when it is durable.
+    pub fn sync(&self, name: &str) -> Result<(), StoreError> {
+        check_name(name)?;
+        match self {
+            Self::Directory(store) => store.sync(name),
+            Self::Sftp(store) => store.sync(name),
+            Self::S3(_) | Self::Memory(_) => Ok(()),
+            Self::Flaky(store) => store.sync(name),
+        }
+    }
+
     /// Reads a whole object, at most [`OBJECT_BYTES_MAX`] bytes; a larger one is refused before it
     /// is read.
     pub fn read(&self, name: &str) -> Result<Vec<u8>, StoreError> {

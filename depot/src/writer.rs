@@ -49,6 +49,9 @@ const BATCH_BYTES: usize = 1 << 20;
 const BATCH_ITEMS: usize = 1024;
 /// Problems that a head names.
 const PROBLEMS_MAX: usize = 10_000;
+const PROBLEMS_BYTES_MAX: usize = 1 << 20;
+/// Of the path of the first problem, and of what is wrong with it.
+const PROBLEM_BYTES_MAX: usize = 64 << 10;
 /// Blocks of kept files in a batch: 36 bytes each.
 const BATCH_HELD_BLOCKS: usize = 16 << 10;
 const PACK_BYTES_MAX: usize = 31 << 20;
@@ -160,6 +163,7 @@ pub struct SnapshotWriter {
     batch: Batch,
     spare_blocks: Vec<Vec<u8>>,
     problems: Vec<Problem>,
+    problems_bytes: usize,
 }
 
 impl SnapshotWriter {
@@ -191,6 +195,7 @@ impl SnapshotWriter {
             batch,
             spare_blocks: Vec::new(),
             problems: Vec::new(),
+            problems_bytes: 0,
         })
     }
 
@@ -334,10 +339,17 @@ impl SnapshotWriter {
         self.send_full_batch()
     }
 
-    /// Notes a file that is not as it was: the snapshot becomes partial. The first ten thousand are
-    /// named.
-    pub fn problem(&mut self, problem: Problem) {
-        if self.problems.len() < PROBLEMS_MAX {
+    /// Notes a file that is not as it was: the snapshot becomes partial. They are in one line of the
+    /// manifest, so not more than ten thousand are named, nor more than one MiB of them; the first
+    /// is, cut short.
+    pub fn problem(&mut self, mut problem: Problem) {
+        if self.problems.is_empty() {
+            shorten(&mut problem.path);
+            shorten(&mut problem.what);
+        }
+        let bytes = self.problems_bytes + problem.path.len() + problem.what.len();
+        if self.problems.len() < PROBLEMS_MAX && bytes <= PROBLEMS_BYTES_MAX {
+            self.problems_bytes = bytes;
             self.problems.push(problem);
         }
     }
@@ -389,6 +401,10 @@ impl SnapshotWriter {
         let full = std::mem::replace(&mut self.batch, next);
         self.stages.send(&self.shared, full)
     }
+}
+
+fn shorten(text: &mut String) {
+    text.truncate(text.floor_char_boundary(PROBLEM_BYTES_MAX));
 }
 
 fn check_options(options: &WriterOptions, depots: &[Arc<Depot>]) -> Result<()> {

@@ -10,6 +10,8 @@
 mod commands;
 #[path = "daemon/database.rs"]
 mod database;
+#[path = "daemon/keeper.rs"]
+mod keeper;
 #[path = "daemon/lifecycle.rs"]
 mod lifecycle;
 #[path = "daemon/pages.rs"]

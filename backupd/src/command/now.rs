@@ -16,6 +16,7 @@ use super::output::{Colour, note, paint, print, print_json};
 use crate::daemon::answers::{Accepted, RunEvent, StatusAnswer};
 use crate::report::{Outcome, RunReport};
 use crate::run::RunOptions;
+use crate::source::files::TreeSummary;
 
 /// So many files with problems are named.
 const PROBLEMS_SHOWN: usize = 20;
@@ -205,10 +206,25 @@ fn show_report(report: &RunReport) -> Result<()> {
         ))?,
         None => print(&format!("{}: {word} after {took}", report.job))?,
     }
+    if let Some(line) = report.tree.as_ref().and_then(left_out) {
+        print(&format!("{}: {line}", report.job))?;
+    }
     for line in troubles(report) {
         note(&format!("{}: {line}", report.job));
     }
     Ok(())
+}
+
+/// What a run left out on purpose.
+fn left_out(tree: &TreeSummary) -> Option<String> {
+    let words = [
+        (tree.excluded, "excluded"),
+        (tree.skipped, "sockets, pipes and devices"),
+        (tree.vanished, "vanished meanwhile"),
+    ];
+    let words = words.into_iter().filter(|(count, _)| *count > 0);
+    let words: Vec<String> = words.map(|(count, what)| format!("{count} {what}")).collect();
+    (!words.is_empty()).then(|| format!("left out: {}", words.join(", ")))
 }
 
 fn troubles(report: &RunReport) -> Vec<String> {

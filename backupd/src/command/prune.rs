@@ -2,21 +2,19 @@
 //!
 //! The plan is printed first. Packs go in two phases: they are condemned now, and deleted by a later prune.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Result, ensure};
 use chassis::failure::{Exit, Failure};
 use chassis::retry::Stop;
 use chassis::units::ByteSize;
-use chrono::Utc;
 use clap::Args;
-use depot::retention::{Plan, Policy, Pruned, Survey, Verdict, check_clock, perform, plan, survey};
+use depot::retention::{Plan, Pruned, Verdict, perform};
 use serde::Serialize;
 
 use super::output::{minute, note, print, print_json, table};
 use super::survey::{depot_names, open};
 use super::{Context, DepotName};
 use crate::config::{Config, Keeper};
+use crate::keeper::{depots_of, plan_depot};
 
 /// Whether to do it.
 #[derive(Debug, Args)]
@@ -46,12 +44,7 @@ pub(super) fn run(context: &Context, arguments: &PruneArguments) -> Result<Exit>
     let mut all = Vec::new();
     for name in kept_depots(&config, keeper, &arguments.depot)? {
         let depot = open(&config, &name, &Stop::never())?;
-        let found = survey(&depot)?;
-        let now = Utc::now();
-        if !arguments.accept_clock && !arguments.dry_run {
-            check_clock(&found, now)?;
-        }
-        let plan = plan(&found, &policies(keeper, &found), keeper.grace.0, now);
+        let (plan, now) = plan_depot(&depot, keeper, arguments.accept_clock || arguments.dry_run)?;
         if !context.json {
             show(&name, &plan)?;
         }
@@ -83,7 +76,7 @@ pub(super) fn kept_depots(
     keeper: &Keeper,
     wanted: &[DepotName],
 ) -> Result<Vec<DepotName>> {
-    let kept = keeper.depots.clone().unwrap_or_else(|| config.depots.keys().cloned().collect());
+    let kept = depots_of(config, keeper);
     if wanted.is_empty() {
         return Ok(kept);
     }
@@ -96,12 +89,6 @@ pub(super) fn kept_depots(
         );
     }
     Ok(names)
-}
-
-/// The rule of each job that has backups.
-fn policies(keeper: &Keeper, found: &Survey) -> BTreeMap<String, Policy> {
-    let jobs = found.snapshots.iter().map(|kept| &kept.id.job);
-    jobs.filter_map(|job| Some((job.to_string(), keeper.rule_of(job)?.clone()))).collect()
 }
 
 fn show(name: &DepotName, plan: &Plan) -> Result<()> {

@@ -16,7 +16,7 @@ use super::Context;
 use super::output::{Colour, minute, note, paint, print, print_json, table};
 use super::survey::{Surveyed, depot_names, survey};
 use crate::config::{Config, DepotName, Mode, Source};
-use crate::daemon::answers::{JobStatus, StatusAnswer};
+use crate::daemon::answers::{JobStatus, KeeperStatus, StatusAnswer};
 use crate::report::RunReport;
 use crate::state::JobState;
 
@@ -63,6 +63,9 @@ pub(super) fn run(context: &Context) -> Result<Exit> {
         print_json(&Shown { restorable, depots, daemon: answer.ok(), error })?;
     } else {
         print(&render(&config, &restorable, &jobs, &surveyed))?;
+        if let Some(keeper) = answer.as_ref().ok().and_then(|answer| answer.keeper.as_ref()) {
+            print(&keeper_line(keeper))?;
+        }
         tell_troubles(&answer, &surveyed);
     }
     Ok(if is_good { Exit::Done } else { Exit::Failed })
@@ -223,6 +226,18 @@ fn job_row(config: &Config, job: &JobStatus, surveyed: &[Surveyed]) -> Vec<Strin
         .map(|name| depot_word(name, newest, surveyed))
         .collect();
     vec![job.job.to_string(), good, last, next, depots.join(", ")]
+}
+
+fn keeper_line(keeper: &KeeperStatus) -> String {
+    let last = keeper.last.as_ref().map_or("never ran".to_owned(), |report| {
+        format!("{} {}", report.outcome.as_str(), minute(report.started))
+    });
+    let next = match (&keeper.running, keeper.next_due) {
+        (Some(running), _) => format!("running since {}", running.since.format("%H:%M")),
+        (None, Some(due)) => format!("next {}", minute(due)),
+        (None, None) => "nothing is due".to_owned(),
+    };
+    format!("keeper: {last}, {next} (UTC)")
 }
 
 fn newest_snapshot(job: &JobStatus) -> Option<&SnapshotId> {

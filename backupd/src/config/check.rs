@@ -6,13 +6,28 @@ use std::time::Duration;
 
 use chassis::config::nearest;
 use chassis::failure::{Exit, Failure};
+use chassis::units::Span;
 use depot::names::JobName;
 use depot::retention::Policy;
 
 use super::{Config, DatabaseJob, DepotName, FilesJob, Job, Keeper, Mode};
 use crate::source::files::patterns;
 
-type Checked = Result<(), Failure>;
+type Checked = Result<(), Refusal>;
+
+/// What is wrong, and with which key.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub key: String,
+    pub failure: Failure,
+}
+
+impl Refusal {
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.failure = self.failure.hint(hint);
+        self
+    }
+}
 
 /// No run may last longer: what it refers to is safe from the keeper for 72 hours.
 const DEADLINE_MAX: Duration = Duration::from_hours(48);
@@ -21,21 +36,18 @@ const GRACE_MIN: Duration = Duration::from_hours(72);
 /// More threads than this only hurt the server.
 const PARALLEL_MAX: u32 = 64;
 
-/// Checks all of it; `path` stands for the file in messages.
-pub(super) fn check(path: &Path, config: &Config) -> Result<(), Failure> {
+/// Checks all of it.
+pub(super) fn check(config: &Config) -> Checked {
     check_paths(config)
         .and_then(|()| check_depots(config))
         .and_then(|()| check_recipients(config))
         .and_then(|()| config.jobs.iter().try_for_each(|(name, job)| check_job(config, name, job)))
         .and_then(|()| config.keeper.iter().try_for_each(|keeper| check_keeper(config, keeper)))
-        .map_err(|mut failure| {
-            failure.message = format!("{}: {}", path.display(), failure.message);
-            failure
-        })
 }
 
-fn refuse(key: &str, problem: impl std::fmt::Display) -> Failure {
-    Failure::new(Exit::Usage, format!("{key}: {problem}"))
+fn refuse(key: &str, problem: impl std::fmt::Display) -> Refusal {
+    let failure = Failure::new(Exit::Usage, format!("{key}: {problem}"));
+    Refusal { key: key.to_owned(), failure }
 }
 
 fn check_paths(config: &Config) -> Checked {
@@ -103,6 +115,10 @@ fn check_job(config: &Config, name: &JobName, job: &Job) -> Checked {
         return Err(refuse(&key("deadline"), format_args!("{} is not allowed", job.deadline))
             .hint("at most 48h: the keeper spares what a run refers to for 72 hours"));
     }
+    // No run outlives its deadline, so nothing in it is waited for any longer; and clocks can tell such times.
+    for (field, span) in [("jitter", job.jitter), ("hook-timeout", job.hook_timeout)] {
+        check_span(&key(field), span)?;
+    }
     for (field, hook) in
         [("before", &job.before), ("after", &job.after), ("after-failed", &job.after_failed)]
     {
@@ -114,7 +130,15 @@ fn check_job(config: &Config, name: &JobName, job: &Job) -> Checked {
     job.database.iter().try_for_each(|database| check_database(&key("database"), database))
 }
 
-fn bad_schedule(key: &str, error: &chassis::schedule::ScheduleError) -> Failure {
+fn check_span(key: &str, span: Span) -> Checked {
+    if span.0 <= DEADLINE_MAX {
+        return Ok(());
+    }
+    Err(refuse(key, format_args!("{span} is not allowed"))
+        .hint("at most 48h, as long as a run may take"))
+}
+
+fn bad_schedule(key: &str, error: &chassis::schedule::ScheduleError) -> Refusal {
     refuse(key, format_args!("`{}`: {}", error.expression, error.problem)).hint(error.hint.clone())
 }
 
@@ -146,7 +170,7 @@ fn check_depot_names(config: &Config, key: &str, names: Option<&[DepotName]>) ->
     Ok(())
 }
 
-fn unknown_depot(config: &Config, key: &str, name: &DepotName) -> Failure {
+fn unknown_depot(config: &Config, key: &str, name: &DepotName) -> Refusal {
     let known: Vec<&str> = config.depots.keys().map(DepotName::as_str).collect();
     let hint = match nearest(name.as_str(), known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
@@ -186,6 +210,7 @@ fn check_database(key: &str, job: &DatabaseJob) -> Checked {
         )
         .hint(format!("1 to {PARALLEL_MAX} threads")));
     }
+    check_span(&format!("{key}.stall-timeout"), job.stall_timeout)?;
     if job.full_every.is_some() && job.mode == Mode::Blocks {
         return Err(refuse(
             &format!("{key}.full-every"),
@@ -195,13 +220,18 @@ fn check_database(key: &str, job: &DatabaseJob) -> Checked {
     }
     database::tool::check_extra(&job.extra_args).map_err(|error| {
         let mut refused = refuse(&format!("{key}.extra-args"), &error);
-        refused.hint = error.hint;
+        refused.failure.hint = error.hint;
         refused
     })
 }
 
 fn check_keeper(config: &Config, keeper: &Keeper) -> Checked {
     check_depot_names(config, "keeper.depots", keeper.depots.as_deref())?;
+    if let Some(schedule) = &keeper.schedule {
+        chassis::schedule::Schedule::parse(schedule, keeper.time_zone)
+            .map_err(|error| bad_schedule("keeper.schedule", &error))?;
+    }
+    check_span("keeper.jitter", keeper.jitter)?;
     if keeper.grace.0 < GRACE_MIN {
         return Err(refuse("keeper.grace", format_args!("{} is too short", keeper.grace))
             .hint("at least 72h: a run of up to 48 hours may still refer to a condemned pack"));

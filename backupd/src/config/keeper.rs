@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use chassis::units::Span;
+use chrono_tz::Tz;
 use depot::names::JobName;
 use depot::retention::Policy;
 use serde::Deserialize;
 
-use super::DepotName;
+use super::{DepotName, default_time_zone, parse_time_zone};
 
 /// Retention on the depots that this host keeps.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -15,6 +16,18 @@ use super::DepotName;
 pub struct Keeper {
     /// The depots it keeps; all of them if not given.
     pub depots: Option<Vec<DepotName>>,
+    /// When the daemon verifies and prunes: five crontab fields or `@daily` and its kin; without it only
+    /// `backupctl prune` does.
+    pub schedule: Option<String>,
+    /// The time zone of the schedule.
+    #[serde(default = "default_time_zone", deserialize_with = "parse_time_zone")]
+    pub time_zone: Tz,
+    /// A scheduled run starts up to this much later, by chance.
+    #[serde(default)]
+    pub jitter: Span,
+    /// What a scheduled run looks at before it deletes anything.
+    #[serde(default)]
+    pub verify: Verify,
     /// How long a pack stays condemned before it is deleted; at least 72 hours, longer than any run may last.
     #[serde(default = "default_grace")]
     pub grace: Span,
@@ -23,6 +36,19 @@ pub struct Keeper {
     /// Rules by job.
     #[serde(default)]
     pub jobs: BTreeMap<JobName, Policy>,
+}
+
+/// How closely a scheduled run looks, without any key. What it finds keeps it from pruning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verify {
+    /// Not at all.
+    Nothing,
+    /// Whether everything is there and has its size.
+    #[default]
+    Presence,
+    /// Every stored byte, by its checksum.
+    Checksums,
 }
 
 impl Keeper {

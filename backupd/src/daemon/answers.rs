@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use depot::names::{HostName, JobName};
 use serde::{Deserialize, Serialize};
 
+use crate::keeper::KeeperReport;
 use crate::report::RunReport;
 
 /// `GET /status`.
@@ -23,6 +24,22 @@ pub struct StatusAnswer {
     pub reasons: Vec<String>,
     /// All jobs by name.
     pub jobs: Vec<JobStatus>,
+    /// The keeper, if its runs are scheduled.
+    #[serde(default)]
+    pub keeper: Option<KeeperStatus>,
+}
+
+/// The keeper.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeeperStatus {
+    /// The run that is on.
+    pub running: Option<Running>,
+    /// When the next one begins by itself.
+    pub next_due: Option<DateTime<Utc>>,
+    /// The last run, however it ended.
+    pub last: Option<KeeperReport>,
+    /// When the last one ended that was done wholly.
+    pub last_good: Option<DateTime<Utc>>,
 }
 
 /// One job.

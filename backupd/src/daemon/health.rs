@@ -11,7 +11,7 @@ use crate::report::Outcome;
 use crate::state::History;
 
 /// A job that was due more often than this since its last good run is overdue.
-const DUE_TIMES_MAX: usize = 2;
+pub(super) const DUE_TIMES_MAX: usize = 2;
 
 impl Daemon {
     /// All reasons for which somebody should look; none if all is well.
@@ -23,6 +23,7 @@ impl Daemon {
                 reasons.extend(reasons_of(&job.name, configured, &job.history(), now));
             }
         }
+        reasons.extend(self.keeper_reasons(now));
         reasons
     }
 }

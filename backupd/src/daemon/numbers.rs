@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use depot::names::JobName;
 
 use super::Daemon;
+use crate::keeper::{KeeperHistory, KeeperReport};
 use crate::report::{Outcome, RunReport};
 use crate::state::History;
 
@@ -69,6 +70,50 @@ impl Daemon {
     pub(super) fn show_running(&self, name: &JobName, is_running: bool) {
         let value = f64::from(u8::from(is_running));
         self.gauge("holdfast_backup_running", "1 while the job runs.", name, value);
+    }
+
+    /// Counts a run of the keeper that has ended.
+    pub(super) fn count_keeper(&self, report: &KeeperReport) {
+        for depot in &report.depots {
+            let labels = [("depot", depot.name.as_str())];
+            let help = "Backups that the keeper deleted.";
+            self.registry
+                .counter("holdfast_keeper_deleted_backups_total", help, &labels)
+                .add(depot.snapshots);
+            let help = "Bytes that the keeper freed.";
+            self.registry
+                .counter("holdfast_keeper_freed_bytes_total", help, &labels)
+                .add(depot.freed_bytes);
+        }
+    }
+
+    /// Shows the keeper's last run; right after the start, too.
+    pub(super) fn show_keeper(&self, history: &KeeperHistory) {
+        if let Some(good) = history.last_good {
+            let help =
+                "When the keeper's last run ended that was done wholly, in seconds since 1970.";
+            let metric = "holdfast_keeper_last_success_timestamp_seconds";
+            self.registry.gauge(metric, help, &[]).set(secs(good));
+        }
+        let Some(last) = &history.last else { return };
+        let help = "When the keeper's last run ended, in seconds since 1970.";
+        let metric = "holdfast_keeper_last_run_timestamp_seconds";
+        self.registry.gauge(metric, help, &[]).set(secs(last.ended));
+        for depot in &last.depots {
+            let labels = [("depot", depot.name.as_str())];
+            let help = "1 if the keeper's last run verified and pruned the depot.";
+            let is_kept = f64::from(u8::from(depot.error.is_none()));
+            self.registry.gauge("holdfast_keeper_depot_kept", help, &labels).set(is_kept);
+            let help = "Objects that the keeper's last run found damaged or missing.";
+            let metric = "holdfast_keeper_damaged_objects";
+            self.registry.gauge(metric, help, &labels).set(depot.damaged as f64);
+        }
+    }
+
+    /// Shows whether the keeper is at work.
+    pub(super) fn show_keeper_running(&self, is_running: bool) {
+        let value = f64::from(u8::from(is_running));
+        self.registry.gauge("holdfast_keeper_running", "1 while the keeper runs.", &[]).set(value);
     }
 
     /// Shows whether the configuration in force is the one in the file.

@@ -22,6 +22,7 @@ use depot::manifest::{PATH_BYTES_MAX, Problem};
 use depot::writer::SnapshotWriter;
 use rustix::fs::{FileType, Statx};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use crate::config::FilesJob;
 
@@ -52,7 +53,8 @@ const PROBLEMS_BYTES_MAX: usize = 1 << 20;
 const WARNINGS_MAX: u64 = 100;
 
 /// What was found. What was stored is in the writer's report.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct TreeSummary {
     /// Directories stored, the root among them.
     pub dirs: u64,

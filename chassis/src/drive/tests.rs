@@ -240,6 +240,15 @@ async fn without_schedule_and_activator_the_driver_ends() {
     bench.task.await.unwrap();
 }
 
+#[test]
+fn no_jitter_leads_beyond_what_a_clock_can_show() {
+    let now = at("2026-01-01T00:00:00Z");
+    for secs in [1 << 40, 1 << 50, u64::MAX] {
+        let planned = plan(&timing("@daily", secs), now, now, None).unwrap();
+        assert!(planned.begin - now <= TimeDelta::days(366), "{planned:?}");
+    }
+}
+
 proptest! {
     /// Whatever the clock did before: the next due time is waited for no longer than two periods,
     /// and only a long way back makes served ones come again.

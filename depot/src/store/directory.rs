@@ -70,6 +70,14 @@ impl DirectoryStore {
         file.publish(&path).map_err(|error| not_created(name, error))
     }
 
+    pub(super) fn sync(&self, name: &str) -> Result<(), StoreError> {
+        let (file, _) = self.open_object(name)?;
+        file.sync_all().map_err(|error| failure("flush", name, error))?;
+        let path = self.path(name);
+        let folder = path.parent().expect("a name is below the root");
+        durable::sync_dir(folder).map_err(|error| failure("flush", name, error.source))
+    }
+
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, StoreError> {
         let mut bytes = Vec::new();
         self.read_into(name, &mut bytes)?;

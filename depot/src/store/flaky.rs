@@ -42,6 +42,8 @@ pub struct FlakyCounts {
     pub failed_after: u64,
     /// Creations that found no space.
     pub full: u64,
+    /// Objects that were made durable where they were.
+    pub synced: u64,
     /// Bytes of the objects created, torn ones included.
     pub bytes: u64,
 }
@@ -120,6 +122,12 @@ impl FlakyStore {
         state.counts.torn += 1;
         state.counts.bytes += length;
         Err(failed("create", name))
+    }
+
+    pub(super) fn sync(&self, name: &str) -> Result<(), StoreError> {
+        let outcome = self.call("sync", name, || self.inner.sync(name));
+        self.lock().counts.synced += u64::from(outcome.is_ok());
+        outcome
     }
 
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, StoreError> {
@@ -226,7 +234,38 @@ fn judge(faults: &Faults, operation: &str, name: &str, asked: u64) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use chassis::retry::{Backoff, Stop};
+
     use super::*;
+    use crate::depot::Depot;
+    use crate::names::Sha256;
+
+    #[test]
+    fn an_object_whose_answer_was_lost_is_made_durable_before_it_counts() {
+        let faults = Faults { fail_after: 1.0, ..Faults::default() };
+        let inner = Store::Memory(crate::store::memory::MemoryStore::default());
+        let text = b"format = 1\nid = \"0\"\n";
+        inner.create("depot.toml", Body::Bytes(text)).unwrap();
+        let store = Store::Flaky(Box::new(FlakyStore::new(inner, Faults::default())));
+        let zero = Duration::ZERO;
+        let once = Backoff { attempts_max: 1, first: zero, factor: 1, max: zero, jitter: 0.0 };
+        let depot = Depot::from_store_with("x", store, Stop::never(), once).unwrap();
+        let Store::Flaky(flaky) = depot.store() else { panic!("it is flaky") };
+        let put = || depot.put("snapshot/x.needs", Body::Bytes(b"y"), 1, Sha256::of(b"y"));
+        flaky.set_faults(faults);
+        assert!(put().is_err());
+        flaky.set_faults(Faults::default());
+        put().unwrap();
+        assert_eq!(flaky.counts().synced, 1);
+        // Neither does it count if that cannot be done.
+        let calls = flaky.counts().calls;
+        let at_sync = (calls + 4..=calls + 20).collect();
+        flaky.set_faults(Faults { fail_calls: at_sync, ..Faults::default() });
+        assert!(put().is_err());
+        assert_eq!(flaky.counts().synced, 1);
+    }
 
     #[test]
     fn verdicts_come_as_often_as_asked_for() {

@@ -237,6 +237,13 @@ impl SftpStore {
         flushed.and(closed)
     }
 
+    pub(super) fn sync(&self, name: &str) -> Result<(), StoreError> {
+        self.pool.with(|connection| {
+            let (mut file, _) = self.open_object(connection, name)?;
+            self.flush(connection, &mut file, name)
+        })
+    }
+
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, StoreError> {
         self.pool.with(|connection| {
             let (mut file, size) = self.open_object(connection, name)?;

@@ -105,6 +105,21 @@ fn hooks_are_told_what_happens_and_can_prevent_it() {
 }
 
 #[test]
+fn what_was_left_out_is_in_the_report() {
+    let lab = Lab::with_site("");
+    fs::write(lab.path("www/a.log"), "x").unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(lab.path("www/socket")).unwrap();
+    lab.configure(&format!("{}exclude = ['*.log']\n", lab.site("")));
+    let _daemon = lab.start();
+    lab.ctl(&["now"]).expect(0).expect_out("site: left out: 1 excluded, 1 sockets, pipes and dev");
+    let report = lab.ctl(&["now", "--json"]).expect(0).json();
+    let tree = &report[0]["tree"];
+    assert_eq!((tree["excluded"].as_u64(), tree["skipped"].as_u64()), (Some(1), Some(1)), "{tree}");
+    let status = lab.ctl(&["status", "--json"]).expect(0).json();
+    assert_eq!(status["daemon"]["jobs"][0]["last"]["tree"], *tree);
+}
+
+#[test]
 fn a_run_that_takes_too_long_is_ended() {
     let lab = Lab::with_site("");
     let lines = format!("deadline = '300ms'\nbefore = {}", shell("sleep 600"));

@@ -158,6 +158,7 @@ fn taken_names_stay(store: &Store) {
     assert_exists(store.create("taken/object", Body::Bytes(b"")));
     let file = file_of(&noise(2 << 20, 2));
     assert_exists(store.create("taken/object", Body::File(file.path())));
+    store.sync("taken/object").unwrap();
     assert_eq!(store.read("taken/object").unwrap(), b"first");
 }
 

@@ -4,13 +4,14 @@
 use super::Fault;
 
 /// Who may depend on whom. The programs do not know one another: they meet in the stored format.
-const DIRECTIONS: [(&str, &[&str]); 6] = [
+const DIRECTIONS: [(&str, &[&str]); 7] = [
     ("chassis", &[]),
     ("depot", &["chassis"]),
     ("database", &["chassis"]),
     ("backupd", &["chassis", "depot", "database"]),
     ("restore", &["chassis", "depot", "database"]),
     ("tests", &["chassis", "depot", "database", "backupd", "restore"]),
+    ("fuzz", &["chassis", "depot", "database", "backupd", "restore"]),
 ];
 
 /// Lines of the sections whose names end with `dependencies`: number, name and whole line.
