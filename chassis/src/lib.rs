@@ -17,4 +17,5 @@ pub mod progress;
 pub mod retry;
 pub mod schedule;
 pub mod shutdown;
+pub mod text;
 pub mod units;
