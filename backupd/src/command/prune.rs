@@ -14,7 +14,7 @@ use depot::retention::{Plan, Policy, Pruned, Survey, Verdict, check_clock, perfo
 use serde::Serialize;
 
 use super::output::{minute, note, print, print_json, table};
-use super::survey::{depot_names, open};
+use super::survey::{depot_names, in_turn, open, turns_json};
 use super::{Context, DepotName};
 use crate::config::{Config, Keeper};
 
@@ -34,7 +34,6 @@ pub struct PruneArguments {
 
 #[derive(Debug, Serialize)]
 struct Shown {
-    depot: DepotName,
     plan: Plan,
     /// None with `--dry-run`.
     done: Option<Pruned>,
@@ -43,9 +42,9 @@ struct Shown {
 pub(super) fn run(context: &Context, arguments: &PruneArguments) -> Result<Exit> {
     let config = context.config()?;
     let keeper = keeper(&config)?;
-    let mut all = Vec::new();
-    for name in kept_depots(&config, keeper, &arguments.depot)? {
-        let depot = open(&config, &name, &Stop::never())?;
+    let names = kept_depots(&config, keeper, &arguments.depot)?;
+    let (turns, exit) = in_turn(names, |name| {
+        let depot = open(&config, name, &Stop::never())?;
         let found = survey(&depot)?;
         let now = Utc::now();
         if !arguments.accept_clock && !arguments.dry_run {
@@ -53,17 +52,17 @@ pub(super) fn run(context: &Context, arguments: &PruneArguments) -> Result<Exit>
         }
         let plan = plan(&found, &policies(keeper, &found), keeper.grace.0, now);
         if !context.json {
-            show(&name, &plan)?;
+            show(name, &plan)?;
         }
         let done = if arguments.dry_run { None } else { Some(perform(&depot, &plan, now)?) };
-        all.push(Shown { depot: name, plan, done });
-    }
+        Ok(Shown { plan, done })
+    })?;
     if context.json {
-        print_json(&all)?;
+        print_json(&turns_json(&turns))?;
     } else if arguments.dry_run {
         note("nothing was deleted: --dry-run");
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 /// The rules, or why there are none.
@@ -115,7 +114,7 @@ fn show(name: &DepotName, plan: &Plan) -> Result<()> {
         plan.verdicts.len() - goes,
         plan.condemn.len(),
         ByteSize(plan.condemned_bytes),
-        plan.delete.len() + plan.orphans.len() + plan.spent.len(),
+        plan.delete.len() + plan.orphans.len() + plan.spent.len() + plan.proofs.len(),
         ByteSize(plan.freed_bytes)
     ))
 }
