@@ -1,7 +1,6 @@
 //! The command line of `backupctl`: what can be typed, and who does it.
 //!
-//! One module a command. `now`, `status` and `schedule` speak with the daemon where they must; all others work when it
-//! is dead. Data goes to standard output, everything else to standard error.
+//! One module a command. `now` speaks with the daemon, and `status` where it can; all others work when it is dead. Data goes to standard output, everything else to standard error.
 
 use std::path::PathBuf;
 

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use chassis::config::nearest;
+use chassis::failure::{Exit, Failure};
+use chassis::schedule::Expression;
 use chassis::units::Span;
 use chrono_tz::Tz;
 use depot::crypt::Recipients;
@@ -73,7 +76,7 @@ pub struct Config {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Job {
     /// Five crontab fields or `@daily` and its kin; without it the job runs only when asked to.
-    pub schedule: Option<String>,
+    pub schedule: Option<Expression>,
     /// The time zone of the schedule.
     #[serde(default = "default_time_zone", deserialize_with = "parse_time_zone")]
     pub time_zone: Tz,
@@ -88,13 +91,14 @@ pub struct Job {
     /// A command that runs first. If it fails, there is no backup.
     #[serde(default)]
     pub before: Vec<String>,
-    /// A command that runs at the end of every run that got as far as `before`, however it ended.
+    /// A command that runs at the end of every run that began, however far it got and however it ended.
     #[serde(default)]
     pub after: Vec<String>,
     /// A command that runs after a run that failed.
     #[serde(default)]
     pub after_failed: Vec<String>,
-    /// The longest that each of these commands may take.
+    /// The longest that each of these commands may take. Once the daemon is stopping, `before` is ended and the others
+    /// have 4 seconds.
     #[serde(default = "default_hook_timeout")]
     pub hook_timeout: Span,
     /// A tree of files.
@@ -121,6 +125,9 @@ pub struct FilesJob {
     /// Store extended attributes, and with them access lists.
     #[serde(default = "default_true")]
     pub xattrs: bool,
+    /// Back up a root without any entry too; otherwise it is taken for one that is not mounted.
+    #[serde(default)]
+    pub allow_empty: bool,
 }
 
 /// The one source of a job.
@@ -161,6 +168,7 @@ impl Config {
         for path in [&mut self.recipients_file, &mut self.block_key_file].into_iter().flatten() {
             *path = folder.join(&path);
         }
+        self.depots.values_mut().for_each(|store| store.make_absolute(folder));
     }
 
     /// The names of the depots that a job goes to.
@@ -168,6 +176,16 @@ impl Config {
         job.depots
             .as_ref()
             .map_or_else(|| self.depots.keys().collect(), |names| names.iter().collect())
+    }
+
+    /// The error for the name of a depot that is not defined.
+    pub fn no_such_depot(&self, name: &DepotName) -> Failure {
+        let known: Vec<&str> = self.depots.keys().map(DepotName::as_str).collect();
+        let hint = match nearest(name.as_str(), known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("defined in this file: {}", known.join(", ")),
+        };
+        Failure::new(Exit::Usage, format!("no depot is called `{name}`")).hint(hint)
     }
 
     /// All recipients, those of the file too.

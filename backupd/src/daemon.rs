@@ -36,8 +36,8 @@ mod leftovers;
 mod numbers;
 mod routes;
 
-use jobs::Jobs;
-use keeper::KeeperHandle;
+use jobs::{Jobs, prepare_jobs};
+use keeper::{KeeperHandle, prepare_keeper};
 
 /// Runs that are going on are given this long to come to a safe point. The rest of the 20 seconds
 /// is for hooks.
@@ -93,8 +93,8 @@ pub async fn run(config_path: &Path, config: Config, shutdown: Shutdown) -> Resu
     });
     let config = daemon.config();
     leftovers::remove(&config, &shutdown);
-    daemon.start_jobs(&config)?;
-    daemon.change_keeper(&config)?;
+    daemon.change_jobs(&config, prepare_jobs(&config)?);
+    daemon.change_keeper(prepare_keeper(&config)?);
     daemon.show_reload(true);
     let token = shutdown.token.clone();
     shutdown.spawn(control::serve(control, routes::router(&daemon), token.clone()));
@@ -164,7 +164,7 @@ impl Daemon {
 
     /// Reads the configuration again. A good one is in force from the next run on; a bad one is an
     /// error and changes nothing.
-    pub async fn reload(self: &Arc<Self>) -> Result<()> {
+    async fn reload(self: &Arc<Self>) -> Result<()> {
         shutdown::reloading();
         let path = self.config_path.clone();
         let loaded = tokio::task::spawn_blocking(move || Config::load(&path)).await;
@@ -182,12 +182,13 @@ impl Daemon {
     fn replace(self: &Arc<Self>, config: Config) -> Result<()> {
         let old = self.config();
         check_fixed(&old, &config)?;
+        prepare_state(&config)?;
+        let prepared = prepare_jobs(&config)?;
+        let keeper = prepare_keeper(&config)?;
         let new = Arc::new(config);
         *lock(&self.config) = Arc::clone(&new);
-        if let Err(error) = self.change_jobs(&old, &new).and_then(|()| self.change_keeper(&new)) {
-            *lock(&self.config) = old;
-            return Err(error);
-        }
+        self.change_jobs(&new, prepared);
+        self.change_keeper(keeper);
         tracing::info!(jobs = new.jobs.len(), "the new configuration is in force");
         Ok(())
     }
@@ -221,6 +222,7 @@ fn check_fixed(old: &Config, new: &Config) -> Result<()> {
         ("state-dir", old.state_dir != new.state_dir),
         ("control-socket", old.control_socket != new.control_socket),
         ("metrics-listen", old.metrics_listen != new.metrics_listen),
+        ("metrics-remote", old.metrics_remote != new.metrics_remote),
         ("log", old.log != new.log),
     ];
     match changed.into_iter().find(|(_, is_changed)| *is_changed) {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use chassis::failure::{Exit, Failure};
 use chassis::retry::Stop;
+use chassis::text::escaped;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 /// How long a command may take to end after it was asked to.
@@ -139,13 +140,13 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// Adds a line; the oldest one goes if there are more than [`TAIL_LINES_MAX`].
+    /// Adds a line, fit to be printed; the oldest one goes if there are more than [`TAIL_LINES_MAX`].
     pub fn push(&self, line: &str) {
         let mut lines = self.lock();
         if lines.len() == TAIL_LINES_MAX {
             lines.pop_front();
         }
-        lines.push_back(line.to_owned());
+        lines.push_back(escaped(line).into_owned());
     }
 
     /// The last `count` lines.

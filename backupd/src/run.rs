@@ -4,9 +4,11 @@
 //! the source was read well and the writer has everything durable. A depot that is down is an outcome of its own and
 //! not the end, unless all are. Blocking: the daemon calls it in `spawn_blocking`.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use chassis::failure::{Exit, Failure};
@@ -32,7 +34,7 @@ mod hooks;
 
 pub use ending::{Ending, abandon_run};
 use ending::{end_run, stopped};
-use hooks::{HookFacts, run_hook};
+use hooks::{HookFacts, HookLimits, run_hook};
 
 /// What the program calls itself in manifests.
 pub const PROGRAM: &str = concat!("backupd ", env!("CARGO_PKG_VERSION"));
@@ -80,17 +82,24 @@ pub fn run_job(
     let run_stop = stop.child();
     let run = Run { config, name, job, options, state: &state, stop: &run_stop, progress };
     tracing::info!(job = %name, "run starts");
-    let mut report = run.attempt_in_time(stop);
+    let started = Utc::now();
+    // A panic is a bug of ours, and its message is on standard error. It must not keep the hooks from undoing what
+    // `before` did, nor the failure from being recorded.
+    let attempt = || run.attempt_in_time(started, stop);
+    let mut report = catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|_| {
+        let error = Failure::new(Exit::Failed, "the run panicked")
+            .hint("this is a bug: its message is in the log of the daemon");
+        RunReport::failed(name, kind_of(job), started, Utc::now(), &error.into())
+    });
     if ending.claim() {
-        end_run(name, job, &state, &mut report, run_stop.is_stopped());
+        end_run(name, job, &state, &mut report, stop);
     }
     Ok(report)
 }
 
 impl Run<'_> {
     /// Attempts the run and stops it at its deadline.
-    fn attempt_in_time(&self, daemon_stop: &Stop) -> RunReport {
-        let started = Utc::now();
+    fn attempt_in_time(&self, started: DateTime<Utc>, daemon_stop: &Stop) -> RunReport {
         let is_late = AtomicBool::new(false);
         let ended = Stop::new();
         let attempt = thread::scope(|scope| {
@@ -131,32 +140,30 @@ impl Run<'_> {
         let id = self.snapshot_id(started)?;
         self.run_before_hook(&id)?;
         let (depots, silent) = self.open_depots()?;
-        let (report, parent, tree) = match self.job.source() {
+        let (report, parent, tree, remembered) = match self.job.source() {
             Source::Files(files) => {
                 let mut writer =
                     self.start_writer(&id, None, files.root.display().to_string(), &depots)?;
                 let rescan = self.options.rescan;
                 let found = backup_tree(files, rescan, &mut writer, self.stop, self.progress)
                     .with_context(|| format!("back up {}", files.root.display()))?;
-                (writer.finish(None)?, None, Some(found))
+                (writer.finish(None)?, None, Some(found), Ok(()))
             }
             Source::Database(database) => {
-                let (report, parent) = self.back_up_database(database, &id, &depots)?;
-                (report, parent, None)
+                let (report, parent, remembered) = self.back_up_database(database, &id, &depots)?;
+                (report, parent, None, remembered)
             }
         };
-        Ok(RunReport { tree, ..self.report(started, report, parent, silent) })
+        let mut report = RunReport { tree, ..self.report(started, report, parent, silent) };
+        if let Err(error) = remembered {
+            report.spoil(&error);
+        }
+        Ok(report)
     }
 
     /// The id of this run: its time is after that of the last one.
     fn snapshot_id(&self, started: DateTime<Utc>) -> Result<SnapshotId> {
-        let history = self.state.history();
-        let last = [history.last_good, history.last]
-            .into_iter()
-            .flatten()
-            .filter_map(|report| report.snapshot)
-            .map(|id| id.time)
-            .max();
+        let last = self.state.history().last_time();
         let time = next_time(started, last, self.options.accept_clock)?;
         Ok(SnapshotId::new(self.name.clone(), time, self.config.host.clone()))
     }
@@ -263,12 +270,12 @@ impl Run<'_> {
             state: "starting",
             error: "",
         };
-        run_hook("before", &self.job.before, &facts, self.job.hook_timeout.0, self.stop).map_err(
-            |error| {
-                let hint = "there is no backup without it; its output is in the log";
-                Failure::new(Exit::Failed, format!("{error:#}")).hint(hint).into()
-            },
-        )
+        let timeout = self.job.hook_timeout.0;
+        let limits = HookLimits { timeout, stop: self.stop, after_stop: Duration::ZERO };
+        run_hook("before", &self.job.before, &facts, limits).map_err(|error| {
+            let hint = format!("there is no backup without it; {}", hooks::HINT);
+            Failure::new(Exit::Failed, format!("{error:#}")).hint(hint).into()
+        })
     }
 }
 

@@ -30,6 +30,34 @@ pub struct History {
     pub served: Option<DateTime<Utc>>,
     /// When the daemon met the job for the first time.
     pub known_since: Option<DateTime<Utc>>,
+    /// The last backup, even of a run that was done only in part: the next id is after it.
+    #[serde(default)]
+    pub last_snapshot: Option<SnapshotId>,
+}
+
+impl History {
+    /// Adds a run that has ended. The same run may be added again.
+    pub fn add(&mut self, report: &RunReport) {
+        if report.outcome == Outcome::Done {
+            self.last_good = Some(report.clone());
+        }
+        if let Some(id) = &report.snapshot {
+            self.last_snapshot = Some(id.clone());
+        }
+        if report.exit != Exit::Interrupted as u8 {
+            self.served = Some(report.started);
+        }
+        self.last = Some(report.clone());
+    }
+
+    /// The time of the last backup's id. A file of an earlier version does not name that backup.
+    pub fn last_time(&self) -> Option<DateTime<Utc>> {
+        let of_reports = || {
+            let reports = [&self.last_good, &self.last].into_iter().flatten();
+            reports.filter_map(|report| report.snapshot.as_ref()).map(|id| id.time).max()
+        };
+        self.last_snapshot.as_ref().map(|id| id.time).or_else(of_reports)
+    }
 }
 
 /// The LSN chain that the next increment can build on.
@@ -123,13 +151,7 @@ impl JobState {
     /// Remembers how a run ended.
     pub fn record(&self, report: &RunReport) -> Result<()> {
         let mut history = self.history();
-        if report.outcome == Outcome::Done {
-            history.last_good = Some(report.clone());
-        }
-        if report.exit != Exit::Interrupted as u8 {
-            history.served = Some(report.started);
-        }
-        history.last = Some(report.clone());
+        history.add(report);
         self.write("last-run.json", &history)
     }
 
@@ -225,6 +247,25 @@ mod tests {
         let history = state.history();
         assert_eq!(history.last_good.unwrap().outcome, Outcome::Done);
         assert_eq!(history.last.unwrap().outcome, Outcome::Failed);
+    }
+
+    #[test]
+    fn an_accepted_clock_sticks_even_if_the_run_was_partial() {
+        let run = |outcome, id: &str| RunReport {
+            snapshot: Some(id.parse().unwrap()),
+            ..report(outcome)
+        };
+        let ahead = "site--20361123T021500Z--web1";
+        let right = "site--20261123T021500Z--web1";
+        let mut history = History::default();
+        history.add(&run(Outcome::Done, ahead));
+        history.add(&run(Outcome::Partial, right));
+        history.add(&report(Outcome::Failed));
+        let time = |id: &str| Some(id.parse::<SnapshotId>().unwrap().time);
+        assert_eq!(history.last_time(), time(right));
+        // What an earlier version wrote.
+        history.last_snapshot = None;
+        assert_eq!(history.last_time(), time(ahead));
     }
 
     #[test]

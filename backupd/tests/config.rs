@@ -157,7 +157,7 @@ fn a_bad_schedule_names_its_field() {
         &job("schedule = '15 25 * * *'"),
         str![[r#"
 exit 2
-error: backupd.toml:6:12: jobs.site.schedule: `15 25 * * *`: hour: `25` is not one
+error: backupd.toml:6:12: schedule `15 25 * * *`: hour: `25` is not one
   |
 6 | schedule = '15 25 * * *'
   |            ^^^^^^^^^^^^^
@@ -169,7 +169,7 @@ hint: hour is a number from 0 to 23
         &job("schedule = 'every day'"),
         str![[r#"
 exit 2
-error: backupd.toml:6:12: jobs.site.schedule: `every day`: 2 fields instead of five
+error: backupd.toml:6:12: schedule `every day`: 2 fields instead of five
   |
 6 | schedule = 'every day'
   |            ^^^^^^^^^^^
@@ -403,6 +403,86 @@ error: backupd.toml:8:14: jobs.db.database.extra-args: option --password cannot 
 8 | extra-args = ['--password=secret']
   |              ^^^^^^^^^^^^^^^^^^^^^
 hint: only long options that neither change where the backup goes nor hold a secret can be
+
+"#]],
+    );
+}
+
+#[test]
+fn what_the_next_start_would_refuse_is_refused_here() {
+    check(
+        &format!("metrics-listen = '0.0.0.0:9180'\n{}", whole("")),
+        str![[r#"
+exit 2
+error: backupd.toml: metrics-listen: 0.0.0.0:9180 can be reached by other hosts
+hint: set `metrics-remote = true` if that is wanted
+
+"#]],
+    );
+    check(
+        &whole("[log]\nlevel = 'loud='"),
+        str![[r#"
+exit 2
+error: backupd.toml: log.level: `loud=` is not a log level: invalid filter directive
+hint: write error, warn, info, debug or trace, or parts as in "info,depot=debug"
+
+"#]],
+    );
+    check(
+        "host = 'log1'\n[depots.v.directory]\npath = 'depot'",
+        str![[r#"
+exit 2
+error: backupd.toml: depots.v.directory.path: `depot` is not an absolute path
+hint: begin it with `/`: a daemon has no directory of its own
+
+"#]],
+    );
+    check(
+        &job("hook-timeout = '0s'"),
+        str![[r#"
+exit 2
+error: backupd.toml: jobs.site.hook-timeout: nothing can be done in no time
+hint: write such as `10m`
+
+"#]],
+    );
+    check(
+        &database("stall-timeout = '0s'"),
+        str![[r#"
+exit 2
+error: backupd.toml: jobs.db.database.stall-timeout: nothing can be done in no time
+hint: write such as `10m`
+
+"#]],
+    );
+}
+
+#[test]
+fn a_keeper_must_keep_something_and_long_enough() {
+    check(
+        &whole("[keeper]\ngrace = '1h'"),
+        str![[r#"
+exit 2
+error: backupd.toml: keeper.grace: 1h is too short
+hint: at least 72h: a run of up to 48 hours may still refer to a condemned pack
+
+"#]],
+    );
+    check(
+        &whole("[keeper.jobs.site]"),
+        str![[r#"
+exit 2
+error: backupd.toml: keeper.jobs.site: keeps nothing
+hint: say what to keep, such as `daily = 14`; leave the table out to keep all
+
+"#]],
+    );
+    check(
+        &whole("[keeper]\ndepots = ['b']"),
+        str![[r#"
+exit 2
+error: backupd.toml: keeper.depots: no depot is called `b`
+hint: defined in this file: vault
 
 "#]],
     );

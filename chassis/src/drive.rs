@@ -10,6 +10,9 @@
 //! previous run are made up for by one run. A job that takes longer than its period runs back to
 //! back, it does not pile up.
 //!
+//! **A new schedule** counts from when it is set: its due times before that were nobody's. Only what
+//! the old one still owed is made up for.
+//!
 //! **Clocks.** Time comes from a closure and may jump. While waiting, the driver looks at it every
 //! [`CLOCK_CHECK_INTERVAL`], so a jump ahead is noticed soon and is a missed run. After a jump back
 //! the driver does not repeat the run of the due time that it has already served. But if more than
@@ -181,12 +184,19 @@ impl<R> Driver<R> {
         // Up to here, every due time is dealt with.
         let mut served_until = self.last_started.unwrap_or_else(&now);
         let mut planned: Option<Planned> = None;
+        let mut schedule = self.wanted.borrow().timing.schedule.clone();
+        let mut is_orphaned = false;
         while !stop.is_cancelled() {
             let (asked, timing) = {
                 let wanted = self.wanted.borrow_and_update();
                 (wanted.asked, wanted.timing.clone())
             };
             let time = now();
+            let is_new = !is_same(schedule.as_ref(), timing.schedule.as_ref());
+            if is_new && !is_due(schedule.as_ref(), served_until, time) {
+                served_until = served_until.max(time);
+            }
+            schedule.clone_from(&timing.schedule);
             if let Some(schedule) = &timing.schedule
                 && is_far_ahead(schedule, served_until, time)
             {
@@ -205,13 +215,14 @@ impl<R> Driver<R> {
                 self.finish(Finished { reason, started: time, ended: now(), result }, asked);
                 continue;
             }
+            if is_orphaned && planned.is_none() {
+                break; // No schedule, and nobody left who could ask.
+            }
             let wait = planned.map_or(CLOCK_CHECK_INTERVAL, |planned| planned.wait(time));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                changed = self.wanted.changed() => if changed.is_err() && planned.is_none() {
-                    break; // No schedule, and nobody left who could ask.
-                },
+                changed = self.wanted.changed(), if !is_orphaned => is_orphaned = changed.is_err(),
                 () = sleep(wait) => {}
             }
         }
@@ -279,6 +290,17 @@ fn plan(
         let begin = from + delta(timing.jitter.mul_f64(rand::random()));
         Some(Planned { due, begin })
     })
+}
+
+fn is_same(old: Option<&Schedule>, new: Option<&Schedule>) -> bool {
+    let key = |schedule: &Schedule| (schedule.expression().to_owned(), schedule.zone());
+    old.map(key) == new.map(key)
+}
+
+/// Whether a due time has passed that is not dealt with.
+fn is_due(schedule: Option<&Schedule>, served_until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    let due = schedule.and_then(|schedule| schedule.next_after(served_until));
+    due.is_some_and(|due| due <= now)
 }
 
 /// Whether more than one due time that counts as served comes again.

@@ -18,4 +18,5 @@ pub mod retry;
 pub mod schedule;
 pub mod share;
 pub mod shutdown;
+pub mod text;
 pub mod units;

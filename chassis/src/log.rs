@@ -89,12 +89,21 @@ pub fn start(config: &LogConfig, program: &str) -> Result<LogGuard> {
     Ok(guard)
 }
 
-fn prepare(config: &LogConfig, program: &str) -> Result<(impl Subscriber + use<>, LogGuard)> {
-    let filter = EnvFilter::try_new(&config.level).map_err(|error| {
+/// Refuses what [`start`] would refuse of the level.
+pub fn check_level(config: &LogConfig) -> Result<(), Failure> {
+    filter(config).map(drop)
+}
+
+fn filter(config: &LogConfig) -> Result<EnvFilter, Failure> {
+    EnvFilter::try_new(&config.level).map_err(|error| {
         Failure::new(Exit::Usage, format!("`{}` is not a log level", config.level))
             .hint("write error, warn, info, debug or trace, or parts as in \"info,depot=debug\"")
             .because(error)
-    })?;
+    })
+}
+
+fn prepare(config: &LogConfig, program: &str) -> Result<(impl Subscriber + use<>, LogGuard)> {
+    let filter = filter(config)?;
     let bars = Bars::new();
     let (file_layer, file) = match &config.dir {
         None => (None, None),

@@ -146,25 +146,6 @@ impl Schedule {
         std::iter::successors(self.next_after(after), |previous| self.next_after(*previous))
     }
 
-    /// The last time that was due after `after` and not after `now`: what was missed, if nothing
-    /// ran since `after`.
-    pub fn latest_due(&self, after: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let until = self.local(now) + SHIFT_MAX;
-        let mut latest: Option<DateTime<Utc>> = None;
-        for local in self.matches_before(until) {
-            let Some((first, last)) = self.instants(local) else { continue };
-            // The last instants of earlier local times are earlier.
-            if last <= after || latest.is_some_and(|latest| last <= latest) {
-                break;
-            }
-            let nearest = if last <= now { last } else { first };
-            if nearest > after && nearest <= now && latest.is_none_or(|latest| latest < nearest) {
-                latest = Some(nearest);
-            }
-        }
-        latest
-    }
-
     /// The expression as it was written.
     pub fn expression(&self) -> &str {
         &self.expression
@@ -181,12 +162,12 @@ impl Schedule {
 
     /// The matching local times after `from`, ascending, regardless of any zone.
     fn matches_after(&self, from: NaiveDateTime) -> impl Iterator<Item = NaiveDateTime> {
-        merged(&self.matches, from, |schedule, at| schedule.after(&at).next(), Ord::min)
-    }
-
-    /// The matching local times before `until`, descending.
-    fn matches_before(&self, until: NaiveDateTime) -> impl Iterator<Item = NaiveDateTime> {
-        merged(&self.matches, until, |schedule, at| schedule.after(&at).next_back(), Ord::max)
+        // All schedules together, without those that coincide.
+        let next = |at: &NaiveDateTime| {
+            let steps = self.matches.iter().filter_map(|all| all.after(&at.and_utc()).next());
+            steps.min().map(|instant| instant.naive_utc())
+        };
+        std::iter::successors(next(&from), next)
     }
 
     /// The first and the last instant (mostly the same) at which a matching local time is due.
@@ -205,20 +186,6 @@ impl Schedule {
             self.zone.from_local_datetime(&(local + Duration::minutes(minutes))).earliest()
         })
     }
-}
-
-/// Walks along the matches of all schedules together, without those that coincide.
-fn merged(
-    schedules: &[cron::Schedule],
-    start: NaiveDateTime,
-    step: impl Fn(&cron::Schedule, DateTime<Utc>) -> Option<DateTime<Utc>>,
-    nearer: impl Fn(DateTime<Utc>, DateTime<Utc>) -> DateTime<Utc>,
-) -> impl Iterator<Item = NaiveDateTime> {
-    let next = move |at: &NaiveDateTime| {
-        let steps = schedules.iter().filter_map(|schedule| step(schedule, at.and_utc()));
-        steps.reduce(&nearer).map(|instant| instant.naive_utc())
-    };
-    std::iter::successors(next(&start), next)
 }
 
 impl fmt::Display for Schedule {

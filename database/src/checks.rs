@@ -84,15 +84,10 @@ pub fn checks(state: &ServerState, at: Option<&ToolAt>) -> Vec<Check> {
 }
 
 fn option_file_is_private(options: &OptionFile) -> Check {
-    let path = options.path.display();
-    if options.is_world_readable {
-        return Check::bad(
-            "option file",
-            format!("{path} can be read by everybody"),
-            format!("chmod 600 {path}"),
-        );
+    match options.check_private() {
+        Ok(()) => Check::good("option file", options.path.display().to_string()),
+        Err(error) => Check::failed("option file", &error),
     }
-    Check::good("option file", path.to_string())
 }
 
 fn datadir_is_readable(state: &ServerState) -> Check {

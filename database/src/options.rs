@@ -14,6 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use chassis::config::{Secret, check_private};
 use chassis::failure::{Exit, Failure};
 
 use self::syntax::Line;
@@ -29,23 +30,6 @@ pub const FILES_MAX: u32 = 1000;
 
 const SOCKET_DEFAULT: &str = "/run/mysqld/mysqld.sock";
 const PORT_DEFAULT: u16 = 3306;
-
-/// A text that must not be printed.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text itself: only for handing it to the server.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("…")
-    }
-}
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +82,20 @@ impl OptionFile {
         options.read_file(&path, tool.facts().client_groups, 0)?;
         options.read_file(&path, tool.facts().own_groups, 0)?;
         Ok(options)
+    }
+
+    /// Refuses a file that others may read, if there is a password in it or in one that it includes.
+    pub fn check_private(&self) -> anyhow::Result<()> {
+        if self.password.is_none() {
+            return Ok(());
+        }
+        check_private(&self.path)?;
+        if self.is_world_readable {
+            let path = self.path.display();
+            let message = format!("a file that {path} includes can be read by everybody");
+            return Err(Failure::new(Exit::Usage, message).hint("chmod 600 it").into());
+        }
+        Ok(())
     }
 
     /// Where to connect to: TCP if a host other than `localhost` or the protocol says so, else the
@@ -179,7 +177,7 @@ impl OptionFile {
     fn set(&mut self, key: &str, value: String) -> Result<(), &'static str> {
         match key {
             "user" => self.user = Some(value),
-            "password" => self.password = Some(Secret(value)),
+            "password" => self.password = Some(Secret::new(value)),
             "socket" => self.socket = Some(PathBuf::from(value)),
             "host" => self.host = Some(value),
             "protocol" => self.protocol = Some(value),
@@ -224,7 +222,7 @@ mod tests {
             [client-server]\nuser=late\n";
         let options = read(&[("my.cnf", text)]).unwrap();
         assert_eq!(options.user.as_deref(), Some("other"));
-        assert_eq!(options.password.as_ref().map(Secret::reveal), Some("a#b \"c"));
+        assert_eq!(options.password.as_ref().map(Secret::expose), Some("a#b \"c"));
         assert_eq!(options.endpoint(), Endpoint::Socket("/run/x.sock".into()));
         assert!(!format!("{options:?}").contains("a#b"), "{options:?}");
     }
@@ -254,6 +252,26 @@ mod tests {
         check("host=localhost\nport=3307\nprotocol=TCP", Endpoint::Tcp("localhost".into(), 3307));
         check("host=10.0.0.1", Endpoint::Tcp("10.0.0.1".into(), 3306));
         check("host=10.0.0.1\nprotocol=socket", socket());
+    }
+
+    #[test]
+    fn a_password_that_others_may_read_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("my.cnf");
+        let check = |text: &str, mode: u32, expected: bool| {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let options = OptionFile::read(&path, BackupTool::MariaDb).unwrap();
+            assert_eq!(options.check_private().is_ok(), expected, "{text} {mode:o}");
+        };
+        let included = directory.path().join("more.cnf");
+        std::fs::write(&included, "[client]\npassword=x\n").unwrap();
+        std::fs::set_permissions(&included, std::fs::Permissions::from_mode(0o644)).unwrap();
+        check("[client]\npassword=x\n", 0o600, true);
+        check("[client]\npassword=x\n", 0o640, false);
+        check("[client]\npassword=x\n", 0o604, false);
+        check("[client]\nuser=x\n", 0o644, true);
+        check("!include more.cnf\n", 0o600, false);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub use object::ObjectReader;
 /// An object has at most this many candidates.
 pub const CANDIDATES_MAX: u32 = 10;
 const DESCRIPTION: &str = "depot.toml";
+/// Objects of such names prove that a host can write. They are of use for a day.
+pub const PROOF_PREFIX: &str = "lease/check--";
 
 /// Named folders of a depot; `pack` has 256 more in it.
 const FOLDERS: [&str; 6] = ["pack", "snapshot", "condemned", "keep", "log", "lease"];
@@ -114,8 +116,9 @@ fn explanation(error: &StoreError) -> Option<Failure> {
             return None;
         }
     };
-    let hint = error.hint().unwrap_or("check that the depot's host is up and reachable");
-    Some(Failure::new(Exit::Failed, message).hint(hint))
+    let mut failure = Failure::new(Exit::Failed, message);
+    failure.hint = error.hint().map(str::to_owned);
+    Some(failure)
 }
 
 impl Depot {

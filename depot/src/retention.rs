@@ -20,7 +20,7 @@ mod act;
 mod survey;
 
 pub use act::{Pruned, keep, perform, unkeep};
-pub use survey::{Condemned, Kept, PackObject, Survey, survey};
+pub use survey::{Condemned, Kept, PackObject, Proof, Survey, survey};
 
 /// How long a condemned pack stays, by default and at least: longer than any run of an agent.
 pub const GRACE: Duration = Duration::from_hours(72);
@@ -86,6 +86,8 @@ pub struct Plan {
     pub torn: Vec<Torn>,
     /// Lists of condemned packs that are worked off.
     pub spent: Vec<String>,
+    /// Objects that old checks have left.
+    pub proofs: Vec<String>,
     /// Bytes that deleting frees.
     pub freed_bytes: u64,
     /// Bytes of the packs condemned now.
@@ -164,6 +166,8 @@ pub fn plan(
             plan.condemn.push(object.pack);
         }
     }
+    let old_proofs = survey.proofs.iter().filter(|proof| is_old(proof.arrived, RUN_MAX));
+    plan.proofs.extend(old_proofs.map(|proof| proof.name.clone()));
     plan.condemn.sort_unstable();
     plan.condemn.dedup();
     plan

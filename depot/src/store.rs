@@ -51,6 +51,25 @@ pub struct StoreConfig {
     pub upload_limit: Option<chassis::units::ByteSize>,
 }
 
+impl StoreConfig {
+    /// Makes the files that it names relative to `folder`, that of the configuration.
+    pub fn make_absolute(&mut self, folder: &Path) {
+        let sftp = self.sftp.iter_mut().flat_map(|sftp| {
+            [
+                &mut sftp.password_file,
+                &mut sftp.key_file,
+                &mut sftp.passphrase_file,
+                &mut sftp.known_hosts,
+                &mut sftp.agent_socket,
+            ]
+        });
+        let s3 = self.s3.iter_mut().map(|s3| &mut s3.credentials_file);
+        for path in sftp.chain(s3).flatten() {
+            *path = folder.join(&path);
+        }
+    }
+}
+
 /// An object as a listing shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectInfo {

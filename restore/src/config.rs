@@ -43,9 +43,11 @@ impl Config {
             return Ok(Self::default());
         }
         let mut config: Self = chassis::config::load(path)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
         if let Some(file) = &mut config.restore.identity_file {
-            *file = path.parent().unwrap_or(Path::new(".")).join(&file);
+            *file = folder.join(&file);
         }
+        config.depots.values_mut().for_each(|store| store.make_absolute(folder));
         Ok(config)
     }
 

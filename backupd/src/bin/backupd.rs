@@ -23,7 +23,7 @@ fn run(arguments: &Arguments) -> Result<Exit> {
     if arguments.check {
         return Ok(Exit::Done);
     }
-    let _log = chassis::log::start(&config.log, "backupd")?;
+    let log = chassis::log::start(&config.log, "backupd")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -31,5 +31,8 @@ fn run(arguments: &Arguments) -> Result<Exit> {
         .context("start the runtime")?;
     let exit = runtime.block_on(daemon::run(&arguments.config, config, Shutdown::default()));
     runtime.shutdown_timeout(ABANDON_AFTER);
+    if log.lines_lost() > 0 {
+        tracing::warn!("the log file lacks {} lines: its disk was too slow", log.lines_lost());
+    }
     exit
 }

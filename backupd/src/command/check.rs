@@ -12,7 +12,7 @@ use chassis::units::{ByteSize, format_duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use database::checks::{Check, check_database};
 use depot::block::BlockKey;
-use depot::depot::{Depot, explain};
+use depot::depot::{Depot, PROOF_PREFIX, explain};
 use depot::names::JobName;
 use depot::store::{Body, StoreError};
 use serde::Serialize;
@@ -180,13 +180,16 @@ fn depot_checks(config: &Config, name: &DepotName) -> Vec<Check> {
     checks
 }
 
-/// Puts an object that says that this host was here. Where it is already, the store has proven that it would not write
-/// over it; nothing is left behind that was not there before.
+/// Puts an object that says that this host was here today: one a day at most, and the keeper takes them away. Where it
+/// is already, the store has proven that it would not write over it.
 fn put_proof(config: &Config, depot: &Depot) -> Vec<Check> {
-    let object = format!("lease/check--{}", config.host);
+    let now = Utc::now();
+    let object = format!("{PROOF_PREFIX}{}--{}", config.host, now.format("%Y%m%d"));
     match depot.store().create(&object, Body::Bytes(b"backupctl check\n")) {
-        Ok(()) => vec![good("writable", format!("put {object}")), skew(depot, &object, Utc::now())],
-        Err(StoreError::Exists { .. }) => vec![good("writable", format!("{object} is there"))],
+        Ok(()) => vec![good("writable", format!("put {object}")), skew(depot, &object, now)],
+        Err(StoreError::Exists { .. }) => {
+            vec![good("writable", format!("{object} was put earlier today"))]
+        }
         Err(error) => vec![of_result("writable", Err(explain(error)))],
     }
 }
@@ -222,6 +225,7 @@ fn tree(files: &FilesJob) -> Check {
     let root = files.root.display();
     match std::fs::read_dir(&files.root).map(|mut entries| entries.next().transpose()) {
         Ok(Ok(Some(_))) => good("directory", root.to_string()),
+        Ok(Ok(None)) if files.allow_empty => good("directory", format!("{root} is empty")),
         Ok(Ok(None)) => bad("directory", format!("{root} is empty"), "is it mounted?"),
         Ok(Err(error)) | Err(error) => {
             bad("directory", format!("{root}: {error}"), "the daemon must be able to read it")

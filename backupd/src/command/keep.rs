@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::output::{print, print_json};
 use super::prune::{keeper, kept_depots};
-use super::survey::{no_such, open};
+use super::survey::{in_turn, no_such, open};
 use super::{Context, DepotName, Id};
 
 /// What to mark.
@@ -28,20 +28,21 @@ pub struct KeepArguments {
 pub(super) fn run(context: &Context, arguments: &KeepArguments) -> Result<Exit> {
     let config = context.config()?;
     let names = kept_depots(&config, keeper(&config)?, &arguments.depot)?;
-    let mut marked = Vec::new();
-    for name in names {
-        let depot = open(&config, &name, &Stop::never())?;
+    let (turns, exit) = in_turn(names, |name| {
+        let depot = open(&config, name, &Stop::never())?;
         let done = if arguments.remove {
             unkeep(&depot, &arguments.id)
         } else {
             keep(&depot, &arguments.id)
         };
         match done {
-            Ok(()) => marked.push(name),
-            Err(error) if exit_of(&error) == Exit::Nothing => {}
-            Err(error) => return Err(error),
+            Ok(()) => Ok(true),
+            Err(error) if exit_of(&error) == Exit::Nothing => Ok(false),
+            Err(error) => Err(error),
         }
-    }
+    })?;
+    let is_marked = |turn: &&(DepotName, Result<bool>)| matches!(turn.1, Ok(true));
+    let marked: Vec<&DepotName> = turns.iter().filter(is_marked).map(|(name, _)| name).collect();
     if marked.is_empty() {
         return Err(no_such(&arguments.id));
     }
@@ -50,8 +51,8 @@ pub(super) fn run(context: &Context, arguments: &KeepArguments) -> Result<Exit> 
         print_json(&json!({ "id": id, "kept": !arguments.remove, "depots": marked }))?;
     } else {
         let word = if arguments.remove { "is no longer kept" } else { "is kept" };
-        let names: Vec<&str> = marked.iter().map(DepotName::as_str).collect();
+        let names: Vec<&str> = marked.iter().map(|name| name.as_str()).collect();
         print(&format!("{id} {word} in {}", names.join(", ")))?;
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::Context;
-use super::output::{Colour, note, paint, print, print_json};
+use super::output::{Colour, escaped, note, paint, print, print_json};
 use crate::daemon::answers::{Accepted, RunEvent, StatusAnswer};
 use crate::report::{Outcome, RunReport};
 use crate::run::RunOptions;
@@ -61,7 +61,7 @@ pub(super) fn run(context: &Context, arguments: &NowArguments) -> Result<Exit> {
         );
         Ok(ask_all(&client, &jobs, arguments).await)
     })?;
-    show(context, arguments, asked)
+    show(context, asked)
 }
 
 async fn ask_all(client: &Client, jobs: &[JobName], arguments: &NowArguments) -> Vec<Asked> {
@@ -118,7 +118,7 @@ async fn follow(
     }
 }
 
-fn show(context: &Context, arguments: &NowArguments, mut asked: Vec<Asked>) -> Result<Exit> {
+fn show(context: &Context, mut asked: Vec<Asked>) -> Result<Exit> {
     if let [(_, Err(_))] = asked.as_slice()
         && let Some((_, Err(error))) = asked.pop()
     {
@@ -131,7 +131,7 @@ fn show(context: &Context, arguments: &NowArguments, mut asked: Vec<Asked>) -> R
         print_json(&all)?;
     } else {
         for (job, result) in &asked {
-            show_one(job, result, arguments.no_wait)?;
+            show_one(job, result)?;
         }
     }
     Ok(worst.unwrap_or(Exit::Done))
@@ -140,15 +140,9 @@ fn show(context: &Context, arguments: &NowArguments, mut asked: Vec<Asked>) -> R
 fn exit_of_one(result: &Result<Option<RunReport>>) -> Exit {
     match result {
         Ok(None) => Exit::Done,
-        Ok(Some(report)) => exit_of_number(report.exit),
+        Ok(Some(report)) => Exit::from_code(report.exit),
         Err(error) => exit_of(error),
     }
-}
-
-fn exit_of_number(number: u8) -> Exit {
-    let all =
-        [Exit::Done, Exit::Usage, Exit::Partial, Exit::Nothing, Exit::Busy, Exit::Interrupted];
-    all.into_iter().find(|exit| *exit as u8 == number).unwrap_or(Exit::Failed)
 }
 
 /// Of several ends, the worst decides.
@@ -175,10 +169,10 @@ fn as_json(job: &JobName, result: &Result<Option<RunReport>>) -> Value {
     }
 }
 
-fn show_one(job: &JobName, result: &Result<Option<RunReport>>, no_wait: bool) -> Result<()> {
+fn show_one(job: &JobName, result: &Result<Option<RunReport>>) -> Result<()> {
     match result {
         Ok(Some(report)) => show_report(report),
-        Ok(None) => print(&format!("{job}: {}", if no_wait { "asked for" } else { "done" })),
+        Ok(None) => print(&format!("{job}: asked for")),
         Err(error) => {
             note(&format!("{job}: {error:#}"));
             if let Some(hint) = hint_of(error) {
@@ -210,7 +204,7 @@ fn show_report(report: &RunReport) -> Result<()> {
         print(&format!("{}: {line}", report.job))?;
     }
     for line in troubles(report) {
-        note(&format!("{}: {line}", report.job));
+        note(&format!("{}: {}", report.job, escaped(&line)));
     }
     Ok(())
 }

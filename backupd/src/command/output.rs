@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Context as _, Result};
 use chassis::cli::{Stdout, forgive_closed_stdout};
+pub(super) use chassis::text::escaped;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 

@@ -11,7 +11,7 @@ use depot::retention::{Plan, Pruned, Verdict, perform};
 use serde::Serialize;
 
 use super::output::{minute, note, print, print_json, table};
-use super::survey::{depot_names, open};
+use super::survey::{depot_names, in_turn, open, turns_json};
 use super::{Context, DepotName};
 use crate::config::{Config, Keeper};
 use crate::keeper::{depots_of, plan_depot};
@@ -32,7 +32,6 @@ pub struct PruneArguments {
 
 #[derive(Debug, Serialize)]
 struct Shown {
-    depot: DepotName,
     plan: Plan,
     /// None with `--dry-run`.
     done: Option<Pruned>,
@@ -41,22 +40,22 @@ struct Shown {
 pub(super) fn run(context: &Context, arguments: &PruneArguments) -> Result<Exit> {
     let config = context.config()?;
     let keeper = keeper(&config)?;
-    let mut all = Vec::new();
-    for name in kept_depots(&config, keeper, &arguments.depot)? {
-        let depot = open(&config, &name, &Stop::never())?;
+    let names = kept_depots(&config, keeper, &arguments.depot)?;
+    let (turns, exit) = in_turn(names, |name| {
+        let depot = open(&config, name, &Stop::never())?;
         let (plan, now) = plan_depot(&depot, keeper, arguments.accept_clock || arguments.dry_run)?;
         if !context.json {
-            show(&name, &plan)?;
+            show(name, &plan)?;
         }
         let done = if arguments.dry_run { None } else { Some(perform(&depot, &plan, now)?) };
-        all.push(Shown { depot: name, plan, done });
-    }
+        Ok(Shown { plan, done })
+    })?;
     if context.json {
-        print_json(&all)?;
+        print_json(&turns_json(&turns))?;
     } else if arguments.dry_run {
         note("nothing was deleted: --dry-run");
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 /// The rules, or why there are none.
@@ -102,7 +101,7 @@ fn show(name: &DepotName, plan: &Plan) -> Result<()> {
         plan.verdicts.len() - goes,
         plan.condemn.len(),
         ByteSize(plan.condemned_bytes),
-        plan.delete.len() + plan.orphans.len() + plan.spent.len(),
+        plan.delete.len() + plan.orphans.len() + plan.spent.len() + plan.proofs.len(),
         ByteSize(plan.freed_bytes)
     ))
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use chassis::failure::Exit;
-use chassis::schedule::Schedule;
+use chassis::schedule::Expression;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use depot::names::JobName;
@@ -23,7 +23,7 @@ pub struct ScheduleArguments {
 #[derive(Debug, Serialize)]
 struct Planned<'c> {
     job: &'c JobName,
-    schedule: &'c str,
+    schedule: &'c Expression,
     time_zone: &'c str,
     jitter_secs: u64,
     next: Vec<DateTime<Utc>>,
@@ -34,7 +34,7 @@ pub(super) fn run(context: &Context, arguments: &ScheduleArguments) -> Result<Ex
     let now = Utc::now();
     let mut all = Vec::new();
     for (name, job) in &config.jobs {
-        all.extend(plan(name, job, now, arguments.count)?);
+        all.extend(plan(name, job, now, arguments.count));
     }
     if context.json {
         print_json(&all)?;
@@ -53,16 +53,15 @@ fn plan<'c>(
     job: &'c Job,
     now: DateTime<Utc>,
     count: usize,
-) -> Result<Option<Planned<'c>>> {
-    let Some(expression) = &job.schedule else { return Ok(None) };
-    let schedule = Schedule::parse(expression, job.time_zone)?;
-    Ok(Some(Planned {
+) -> Option<Planned<'c>> {
+    let schedule = job.schedule.as_ref()?;
+    Some(Planned {
         job: name,
-        schedule: expression,
+        schedule,
         time_zone: job.time_zone.name(),
         jitter_secs: job.jitter.0.as_secs(),
-        next: schedule.upcoming(now).take(count).collect(),
-    }))
+        next: schedule.in_zone(job.time_zone).upcoming(now).take(count).collect(),
+    })
 }
 
 /// All runs in the order of their times, each in the zone of its job.
@@ -75,7 +74,7 @@ fn render(all: &[Planned<'_>]) -> String {
         .map(|(time, plan)| {
             let zone: chrono_tz::Tz = plan.time_zone.parse().unwrap_or(chrono_tz::UTC);
             let local = time.with_timezone(&zone).format("%a %Y-%m-%d %H:%M %Z").to_string();
-            vec![local, plan.job.to_string(), plan.schedule.to_owned()]
+            vec![local, plan.job.to_string(), plan.schedule.to_string()]
         })
         .collect();
     table(&["TIME", "JOB", "SCHEDULE"], &rows, &[])

@@ -16,7 +16,7 @@ use depot::reader::SnapshotReader;
 use serde_json::{Value, json};
 
 use super::list::{kind_word, state_word};
-use super::output::{print, print_json, with_stdout};
+use super::output::{escaped, print, print_json, with_stdout};
 use super::survey::{depot_names, report_silent, survey};
 use super::{Context, DepotName, Id};
 
@@ -143,20 +143,20 @@ fn print_files(context: &Context, reader: &mut SnapshotReader<'_>) -> Result<()>
 
 fn head_text(head: &Head) -> Vec<String> {
     let mut lines = vec![
-        format!("source:   {}", head.root),
+        format!("source:   {}", escaped(&head.root)),
         format!("taken:    {} to {}", head.started.format("%F %T"), head.ended.format("%F %T UTC")),
-        format!("program:  {}", head.program),
+        format!("program:  {}", escaped(&head.program)),
     ];
     if let Some(Value::Object(positions)) = &head.positions {
         let known = positions.iter().filter(|(_, value)| !value.is_null());
         lines.extend(known.map(|(name, value)| match value {
-            Value::String(text) => format!("{name}: {text}"),
-            other => format!("{name}: {other}"),
+            Value::String(text) => format!("{}: {}", escaped(name), escaped(text)),
+            other => format!("{}: {other}", escaped(name)),
         }));
     }
-    lines.extend(
-        head.problems.iter().map(|problem| format!("problem:  {}: {}", problem.path, problem.what)),
-    );
+    lines.extend(head.problems.iter().map(|problem| {
+        format!("problem:  {}: {}", escaped(&problem.path), escaped(&problem.what))
+    }));
     lines
 }
 

@@ -13,9 +13,9 @@ use depot::names::{HostName, JobName, SnapshotId};
 use serde::Serialize;
 
 use super::Context;
-use super::output::{Colour, minute, note, paint, print, print_json, table};
+use super::output::{Colour, escaped, minute, note, paint, print, print_json, table};
 use super::survey::{Surveyed, depot_names, survey};
-use crate::config::{Config, DepotName, Mode, Source};
+use crate::config::{Config, DepotName, Keeper, Mode, Source};
 use crate::daemon::answers::{JobStatus, KeeperStatus, StatusAnswer};
 use crate::report::RunReport;
 use crate::state::JobState;
@@ -43,32 +43,54 @@ struct DepotState {
 struct Shown {
     restorable: Vec<Window>,
     depots: Vec<DepotState>,
-    /// None if it does not answer.
+    /// None if it does not answer, or if there is nothing for it to do.
     daemon: Option<StatusAnswer>,
     error: Option<String>,
 }
 
 pub(super) fn run(context: &Context) -> Result<Exit> {
     let config = context.config()?;
-    let client = Client::new(&config.control_socket, "backupd");
-    let answer: Result<StatusAnswer> = super::runtime()?.block_on(client.get_json("/status"));
+    let answer = if needs_daemon(&config) { Some(ask(&config)?) } else { None };
     let surveyed = survey(&config, &depot_names(&config, &[])?);
     let restorable = windows(&config, &restorable_ids(&config, &surveyed));
-    let jobs = answer.as_ref().map_or_else(|_| remembered(&config), |answer| answer.jobs.clone());
-    let is_good = answer.as_ref().is_ok_and(|answer| answer.reasons.is_empty())
-        && surveyed.iter().all(|depot| depot.result.is_ok());
+    let is_good =
+        answer.as_ref().is_none_or(is_well) && surveyed.iter().all(|depot| depot.result.is_ok());
     if context.json {
-        let error = answer.as_ref().err().map(|error| format!("{error:#}"));
-        let depots = depot_states(&surveyed);
-        print_json(&Shown { restorable, depots, daemon: answer.ok(), error })?;
+        let (daemon, error) = match answer.transpose() {
+            Ok(daemon) => (daemon, None),
+            Err(error) => (None, Some(format!("{error:#}"))),
+        };
+        print_json(&Shown { restorable, depots: depot_states(&surveyed), daemon, error })?;
     } else {
+        let jobs = match &answer {
+            Some(Ok(answer)) => answer.jobs.clone(),
+            _ => remembered(&config),
+        };
         print(&render(&config, &restorable, &jobs, &surveyed))?;
-        if let Some(keeper) = answer.as_ref().ok().and_then(|answer| answer.keeper.as_ref()) {
+        if let Some(Ok(StatusAnswer { keeper: Some(keeper), .. })) = &answer {
             print(&keeper_line(keeper))?;
         }
-        tell_troubles(&answer, &surveyed);
+        tell_troubles(answer.as_ref(), &surveyed);
     }
     Ok(if is_good { Exit::Done } else { Exit::Failed })
+}
+
+/// The host of a depot has nothing for a daemon to do, unless its keeper runs by a schedule.
+fn needs_daemon(config: &Config) -> bool {
+    let is_scheduled = |keeper: &Keeper| keeper.schedule.is_some();
+    !config.jobs.is_empty() || config.keeper.as_ref().is_some_and(is_scheduled)
+}
+
+/// The outer error is ours.
+fn ask(config: &Config) -> Result<Result<StatusAnswer>> {
+    let client = Client::new(&config.control_socket, "backupd");
+    Ok(super::runtime()?.block_on(client.get_json("/status")))
+}
+
+fn is_well(answer: &Result<StatusAnswer>) -> bool {
+    let is_well =
+        |answer: &StatusAnswer| answer.reasons.is_empty() && answer.reload_error.is_none();
+    answer.as_ref().is_ok_and(is_well)
 }
 
 /// What the daemon wrote down, for when it does not answer.
@@ -257,17 +279,19 @@ fn depot_word(name: &DepotName, newest: Option<&SnapshotId>, surveyed: &[Surveye
     }
 }
 
-fn tell_troubles(answer: &Result<StatusAnswer>, surveyed: &[Surveyed]) {
+fn tell_troubles(answer: Option<&Result<StatusAnswer>>, surveyed: &[Surveyed]) {
     let problem = paint("problem:", Colour::Red);
     match answer {
-        Err(error) => {
+        None => {}
+        Some(Err(error)) => {
             note(&format!("{problem} {error:#}"));
             if let Some(hint) = hint_of(error) {
                 note(&format!("hint: {hint}"));
             }
         }
-        Ok(answer) => {
-            answer.reasons.iter().for_each(|reason| note(&format!("{problem} {reason}")));
+        Some(Ok(answer)) => {
+            let tell = |reason: &str| note(&format!("{problem} {}", escaped(reason)));
+            answer.reasons.iter().for_each(|reason| tell(reason));
             if let Some(error) = &answer.reload_error {
                 note(&format!("{problem} the configuration was not taken over: {error}"));
             }

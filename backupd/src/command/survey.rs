@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use std::thread;
 
 use anyhow::Result;
-use chassis::failure::{Exit, Failure};
+use chassis::failure::{Exit, Failure, hint_of};
 use chassis::retry::Stop;
 use depot::depot::{Depot, SnapshotInfo};
 use depot::names::SnapshotId;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::output::note;
 use crate::config::{Config, DepotName};
@@ -63,12 +65,7 @@ pub(super) fn open(config: &Config, name: &DepotName, stop: &Stop) -> Result<Dep
 }
 
 fn store_of<'c>(config: &'c Config, name: &DepotName) -> Result<&'c depot::store::StoreConfig> {
-    config.depots.get(name).ok_or_else(|| {
-        let known: Vec<&str> = config.depots.keys().map(DepotName::as_str).collect();
-        Failure::new(Exit::Usage, format!("no depot is called `{name}`"))
-            .hint(format!("the configuration has: {}", known.join(", ")))
-            .into()
-    })
+    config.depots.get(name).ok_or_else(|| config.no_such_depot(name).into())
 }
 
 /// The names that were asked for, or all of them.
@@ -99,6 +96,57 @@ pub(super) fn report_silent(surveyed: &[Surveyed]) -> Result<Exit> {
             .into());
     }
     Ok(exit)
+}
+
+/// What became of each depot, where they are done one after the other.
+pub(super) type Turns<T> = Vec<(DepotName, Result<T>)>;
+
+/// Does something with each depot. One that fails is told and does not stop the others; only if there is no other, its
+/// error is that of the command.
+pub(super) fn in_turn<T>(
+    names: Vec<DepotName>,
+    mut work: impl FnMut(&DepotName) -> Result<T>,
+) -> Result<(Turns<T>, Exit)> {
+    let is_only = names.len() == 1;
+    let mut turns = Vec::new();
+    let mut exit = Exit::Done;
+    for name in names {
+        let result = work(&name);
+        if let Err(error) = result {
+            if is_only {
+                return Err(error);
+            }
+            note(&format!("warning: {name}: {error:#}"));
+            if let Some(hint) = hint_of(&error) {
+                note(&format!("hint: {hint}"));
+            }
+            exit = Exit::Partial;
+            turns.push((name, Err(error)));
+        } else {
+            turns.push((name, result));
+        }
+    }
+    if !turns.is_empty() && turns.iter().all(|(_, result)| result.is_err()) {
+        return Err(Failure::new(Exit::Failed, "it failed in every depot")
+            .hint("see the warnings above; `backupctl check` says more")
+            .into());
+    }
+    Ok((turns, exit))
+}
+
+/// The same as JSON: what was done, or why not.
+pub(super) fn turns_json<T: Serialize>(turns: &Turns<T>) -> Vec<Value> {
+    let one = |(name, result): &(DepotName, Result<T>)| match result {
+        Ok(done) => {
+            let mut value = json!(done);
+            value["depot"] = json!(name);
+            value
+        }
+        Err(error) => {
+            json!({ "depot": name, "error": format!("{error:#}"), "hint": hint_of(error) })
+        }
+    };
+    turns.iter().map(one).collect()
 }
 
 /// The first depot that has a backup, opened.

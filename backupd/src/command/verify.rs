@@ -1,5 +1,6 @@
 //! `backupctl verify`: proves that what is stored is whole. Nothing is changed.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,10 +14,9 @@ use depot::crypt::Identities;
 use depot::depot::Depot;
 use depot::names::SnapshotId;
 use depot::verify::{Depth, Verified, verify, verify_deep};
-use serde::Serialize;
 
-use super::output::{Colour, note, paint, print, print_json};
-use super::survey::{depot_names, open};
+use super::output::{Colour, escaped, note, paint, print, print_json};
+use super::survey::{Turns, depot_names, in_turn, no_such, open, turns_json};
 use super::{Context, DepotName, Id};
 
 /// What to look at, and how closely.
@@ -38,36 +38,48 @@ pub struct VerifyArguments {
     depot: Vec<DepotName>,
 }
 
-/// What was found in one depot.
-#[derive(Debug, Serialize)]
-struct Looked {
-    depot: DepotName,
-    #[serde(flatten)]
-    verified: Verified,
-}
-
 pub(super) fn run(context: &Context, arguments: &VerifyArguments) -> Result<Exit> {
     let config = context.config()?;
     let identities =
         if arguments.deep { Some(Identities::from_files(&arguments.identity)?) } else { None };
-    let mut all = Vec::new();
-    for name in depot_names(&config, &arguments.depot)? {
-        let depot = open(&config, &name, &Stop::never())?;
+    let mut seen = HashSet::new();
+    let (turns, exit) = in_turn(depot_names(&config, &arguments.depot)?, |name| {
+        let depot = open(&config, name, &Stop::never())?;
         let ids = wanted(&depot, &arguments.ids)?;
         let verified = look(&depot, &ids, arguments.quick, identities.as_ref())?;
-        all.push(Looked { depot: name, verified });
+        seen.extend(ids);
+        if !context.json {
+            show(name, &verified)?;
+        }
+        Ok(verified)
+    })?;
+    if context.json {
+        print_json(&turns_json(&turns))?;
     }
-    show(context, &all)?;
-    if all.iter().any(|looked| !looked.verified.findings.is_empty()) {
-        return Ok(Exit::Failed);
+    let unseen = arguments.ids.iter().find(|id| !seen.contains(*id));
+    conclude(&turns, exit, unseen, seen.is_empty())
+}
+
+/// Damage is the worst that can be told. What no depot has may be in one that did not answer.
+fn conclude(
+    turns: &Turns<Verified>,
+    exit: Exit,
+    unseen: Option<&Id>,
+    is_empty: bool,
+) -> Result<Exit> {
+    let mut looked = turns.iter().filter_map(|(_, result)| result.as_ref().ok());
+    let is_damaged = looked.any(|verified| !verified.findings.is_empty());
+    match unseen {
+        Some(id) if is_damaged || exit != Exit::Done => {
+            note(&format!("warning: no depot that answers has a backup `{id}`"));
+        }
+        Some(id) => return Err(no_such(id)),
+        None if is_empty && exit == Exit::Done => {
+            return Err(Failure::new(Exit::Nothing, "there is no backup to verify").into());
+        }
+        None => {}
     }
-    if all.iter().all(|looked| looked.verified.snapshots == 0) {
-        return Err(match arguments.ids.first() {
-            Some(id) => super::survey::no_such(id),
-            None => Failure::new(Exit::Nothing, "there is no backup to verify").into(),
-        });
-    }
-    Ok(Exit::Done)
+    Ok(if is_damaged { Exit::Failed } else { exit })
 }
 
 /// Those that were named and are here; or all.
@@ -101,29 +113,24 @@ fn look(
     Ok(sum)
 }
 
-fn show(context: &Context, all: &[Looked]) -> Result<()> {
-    if context.json {
-        return print_json(&all);
+fn show(depot: &DepotName, verified: &Verified) -> Result<()> {
+    let word = if verified.findings.is_empty() {
+        paint("OK", Colour::Green)
+    } else {
+        paint("DAMAGED", Colour::Red)
+    };
+    print(&format!(
+        "{depot}: {word}: {} backups, {} packs, {} read",
+        verified.snapshots,
+        verified.packs,
+        ByteSize(verified.bytes)
+    ))?;
+    for finding in &verified.findings {
+        print(&format!("{depot}: {}: {}", finding.object, finding.what))?;
+        finding.hurts.iter().try_for_each(|hurt| print(&format!("  hurts {}", escaped(hurt))))?;
     }
-    for Looked { depot, verified } in all {
-        let word = if verified.findings.is_empty() {
-            paint("OK", Colour::Green)
-        } else {
-            paint("DAMAGED", Colour::Red)
-        };
-        print(&format!(
-            "{depot}: {word}: {} backups, {} packs, {} read",
-            verified.snapshots,
-            verified.packs,
-            ByteSize(verified.bytes)
-        ))?;
-        for finding in &verified.findings {
-            print(&format!("{depot}: {}: {}", finding.object, finding.what))?;
-            finding.hurts.iter().try_for_each(|hurt| print(&format!("  hurts {hurt}")))?;
-        }
-        if !verified.findings.is_empty() {
-            note("hint: take a new backup; what the damage does not hurt still restores");
-        }
+    if !verified.findings.is_empty() {
+        note("hint: take a new backup; what the damage does not hurt still restores");
     }
     Ok(())
 }

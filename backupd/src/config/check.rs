@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
-use chassis::config::nearest;
 use chassis::failure::{Exit, Failure};
 use chassis::units::Span;
 use depot::names::JobName;
@@ -39,6 +38,7 @@ const PARALLEL_MAX: u32 = 64;
 /// Checks all of it.
 pub(super) fn check(config: &Config) -> Checked {
     check_paths(config)
+        .and_then(|()| check_host(config))
         .and_then(|()| check_depots(config))
         .and_then(|()| check_recipients(config))
         .and_then(|()| config.jobs.iter().try_for_each(|(name, job)| check_job(config, name, job)))
@@ -47,6 +47,12 @@ pub(super) fn check(config: &Config) -> Checked {
 
 fn refuse(key: &str, problem: impl std::fmt::Display) -> Refusal {
     let failure = Failure::new(Exit::Usage, format!("{key}: {problem}"));
+    Refusal { key: key.to_owned(), failure }
+}
+
+/// Names the key that a failure is about.
+fn under(key: &str, mut failure: Failure) -> Refusal {
+    failure.message = format!("{key}: {}", failure.message);
     Refusal { key: key.to_owned(), failure }
 }
 
@@ -63,8 +69,21 @@ fn check_absolute(key: &str, path: &Path) -> Checked {
         .hint("begin it with `/`: a daemon has no directory of its own"))
 }
 
+/// What else the next start would refuse.
+fn check_host(config: &Config) -> Checked {
+    chassis::metrics::check_loopback(config.metrics_listen, config.metrics_remote).map_err(
+        |failure| {
+            under("metrics-listen", failure).hint("set `metrics-remote = true` if that is wanted")
+        },
+    )?;
+    chassis::log::check_level(&config.log).map_err(|failure| under("log.level", failure))
+}
+
 fn check_depots(config: &Config) -> Checked {
     for (name, store) in &config.depots {
+        if let Some(directory) = &store.directory {
+            check_absolute(&format!("depots.{name}.directory.path"), &directory.path)?;
+        }
         let kinds = [store.directory.is_some(), store.sftp.is_some(), store.s3.is_some()];
         match kinds.into_iter().filter(|is_given| *is_given).count() {
             1 => {}
@@ -106,10 +125,6 @@ fn check_recipients(config: &Config) -> Checked {
 fn check_job(config: &Config, name: &JobName, job: &Job) -> Checked {
     let key = |field: &str| format!("jobs.{name}.{field}");
     check_kind(name, job)?;
-    if let Some(schedule) = &job.schedule {
-        chassis::schedule::Schedule::parse(schedule, job.time_zone)
-            .map_err(|error| bad_schedule(&key("schedule"), &error))?;
-    }
     check_depot_names(config, &key("depots"), job.depots.as_deref())?;
     if job.deadline.0.is_zero() || job.deadline.0 > DEADLINE_MAX {
         return Err(refuse(&key("deadline"), format_args!("{} is not allowed", job.deadline))
@@ -119,6 +134,7 @@ fn check_job(config: &Config, name: &JobName, job: &Job) -> Checked {
     for (field, span) in [("jitter", job.jitter), ("hook-timeout", job.hook_timeout)] {
         check_span(&key(field), span)?;
     }
+    check_nonzero(&key("hook-timeout"), job.hook_timeout)?;
     for (field, hook) in
         [("before", &job.before), ("after", &job.after), ("after-failed", &job.after_failed)]
     {
@@ -138,8 +154,11 @@ fn check_span(key: &str, span: Span) -> Checked {
         .hint("at most 48h, as long as a run may take"))
 }
 
-fn bad_schedule(key: &str, error: &chassis::schedule::ScheduleError) -> Refusal {
-    refuse(key, format_args!("`{}`: {}", error.expression, error.problem)).hint(error.hint.clone())
+fn check_nonzero(key: &str, span: Span) -> Checked {
+    if span.0.is_zero() {
+        return Err(refuse(key, "nothing can be done in no time").hint("write such as `10m`"));
+    }
+    Ok(())
 }
 
 fn check_kind(name: &JobName, job: &Job) -> Checked {
@@ -161,22 +180,13 @@ fn check_depot_names(config: &Config, key: &str, names: Option<&[DepotName]>) ->
     let mut seen = HashSet::new();
     for name in names {
         if !config.depots.contains_key(name) {
-            return Err(unknown_depot(config, key, name));
+            return Err(under(key, config.no_such_depot(name)));
         }
         if !seen.insert(name) {
             return Err(refuse(key, format_args!("`{name}` is named twice")).hint("name it once"));
         }
     }
     Ok(())
-}
-
-fn unknown_depot(config: &Config, key: &str, name: &DepotName) -> Refusal {
-    let known: Vec<&str> = config.depots.keys().map(DepotName::as_str).collect();
-    let hint = match nearest(name.as_str(), known.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("defined in this file: {}", known.join(", ")),
-    };
-    refuse(key, format_args!("no depot is called `{name}`")).hint(hint)
 }
 
 fn check_hook(key: &str, hook: &[String]) -> Checked {
@@ -203,6 +213,7 @@ fn check_files(key: &str, files: &FilesJob) -> Checked {
 
 fn check_database(key: &str, job: &DatabaseJob) -> Checked {
     check_absolute(&format!("{key}.option-file"), &job.option_file)?;
+    check_nonzero(&format!("{key}.stall-timeout"), job.stall_timeout)?;
     if !(1..=PARALLEL_MAX).contains(&job.parallel) {
         return Err(refuse(
             &format!("{key}.parallel"),
@@ -227,10 +238,6 @@ fn check_database(key: &str, job: &DatabaseJob) -> Checked {
 
 fn check_keeper(config: &Config, keeper: &Keeper) -> Checked {
     check_depot_names(config, "keeper.depots", keeper.depots.as_deref())?;
-    if let Some(schedule) = &keeper.schedule {
-        chassis::schedule::Schedule::parse(schedule, keeper.time_zone)
-            .map_err(|error| bad_schedule("keeper.schedule", &error))?;
-    }
     check_span("keeper.jitter", keeper.jitter)?;
     if keeper.grace.0 < GRACE_MIN {
         return Err(refuse("keeper.grace", format_args!("{} is too short", keeper.grace))

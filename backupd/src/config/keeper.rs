@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chassis::schedule::Expression;
 use chassis::units::Span;
 use chrono_tz::Tz;
 use depot::names::JobName;
@@ -18,7 +19,7 @@ pub struct Keeper {
     pub depots: Option<Vec<DepotName>>,
     /// When the daemon verifies and prunes: five crontab fields or `@daily` and its kin; without it only
     /// `backupctl prune` does.
-    pub schedule: Option<String>,
+    pub schedule: Option<Expression>,
     /// The time zone of the schedule.
     #[serde(default = "default_time_zone", deserialize_with = "parse_time_zone")]
     pub time_zone: Tz,

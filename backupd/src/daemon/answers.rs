@@ -71,18 +71,9 @@ pub enum RunEvent {
     Stopped,
 }
 
-/// The answer to `POST /jobs/NAME/run?wait=false` and `POST /reload`.
+/// The answer to `POST /jobs/NAME/run?wait=false`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Accepted {
     /// Always true.
     pub accepted: bool,
-}
-
-/// One line of `GET /schedule`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct NextRun {
-    /// The job.
-    pub job: JobName,
-    /// When it begins by itself, jitter included; none if only on demand.
-    pub next_due: Option<DateTime<Utc>>,
 }

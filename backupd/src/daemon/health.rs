@@ -1,6 +1,5 @@
 //! What is wrong, told from the last runs. Pure, and the same for `/healthz` and `backupctl status`.
 
-use chassis::schedule::Schedule;
 use chassis::units::format_duration;
 use chrono::{DateTime, Utc};
 use depot::names::JobName;
@@ -47,7 +46,7 @@ fn reasons_of(name: &JobName, job: &Job, history: &History, now: DateTime<Utc>) 
 
 /// A run that is in some depot counts here: that the others lack it is a reason of its own.
 fn overdue(name: &JobName, job: &Job, history: &History, now: DateTime<Utc>) -> Option<String> {
-    let schedule = Schedule::parse(job.schedule.as_ref()?, job.time_zone).ok()?;
+    let schedule = job.schedule.as_ref()?.in_zone(job.time_zone);
     let good = [&history.last, &history.last_good]
         .into_iter()
         .flatten()

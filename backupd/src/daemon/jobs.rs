@@ -9,7 +9,6 @@ use anyhow::{Context, Result};
 use chassis::drive::{Activator, Reason, Status, Timing, driver};
 use chassis::failure::{Exit, Failure};
 use chassis::progress::{Progress, Snapshot};
-use chassis::schedule::Schedule;
 use chrono::{DateTime, Utc};
 use depot::names::JobName;
 use tokio::sync::watch;
@@ -27,6 +26,8 @@ use crate::state::{History, JobState};
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     by_name: Mutex<BTreeMap<JobName, Arc<JobHandle>>>,
+    /// Those that are no longer configured; a run of theirs may still be on.
+    leaving: Mutex<Vec<Arc<JobHandle>>>,
 }
 
 /// One job, for whoever asks or shows.
@@ -46,9 +47,18 @@ struct Hand {
     options: Mutex<RunOptions>,
     /// How far the run is that is on.
     progress: Mutex<Option<Arc<Progress>>>,
-    /// When the run that is on began, and its end.
-    ending: Mutex<Option<(DateTime<Utc>, Arc<Ending>)>>,
+    /// The run that is on.
+    current: Mutex<Option<Current>>,
     history: Mutex<History>,
+}
+
+/// A run that is on.
+#[derive(Clone, Debug)]
+struct Current {
+    started: DateTime<Utc>,
+    /// The configuration that it began with.
+    config: Arc<Config>,
+    ending: Arc<Ending>,
 }
 
 impl Jobs {
@@ -58,6 +68,19 @@ impl Jobs {
 
     pub(super) fn all(&self) -> Vec<Arc<JobHandle>> {
         lock(&self.by_name).values().cloned().collect()
+    }
+
+    /// Whether a driver's job is still configured.
+    fn has(&self, name: &JobName, hand: &Arc<Hand>) -> bool {
+        self.get(name).is_some_and(|job| Arc::ptr_eq(&job.hand, hand))
+    }
+
+    fn remove(&self, name: &JobName) -> Option<Arc<JobHandle>> {
+        let job = lock(&self.by_name).remove(name)?;
+        let mut leaving = lock(&self.leaving);
+        leaving.retain(|job| job.status.has_changed().is_ok());
+        leaving.push(Arc::clone(&job));
+        Some(job)
     }
 
     /// False if a driver ended without having been stopped.
@@ -119,49 +142,61 @@ impl JobHandle {
     }
 }
 
-fn timing(job: &Job) -> Result<Timing> {
-    let parse = |expression: &String| Schedule::parse(expression, job.time_zone);
-    Ok(Timing { schedule: job.schedule.as_ref().map(parse).transpose()?, jitter: job.jitter.0 })
+/// A job whose driver can be started or changed: nothing can fail any more.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    name: JobName,
+    timing: Timing,
+    history: History,
+}
+
+/// Does all that can fail for the jobs of a configuration, before any of it is in force.
+pub(super) fn prepare_jobs(config: &Config) -> Result<Vec<Prepared>> {
+    let prepare = |(name, job): (&JobName, &Job)| {
+        let state = JobState::open(&config.job_dir(name))?;
+        let history = state.begin(Utc::now()).context("remember the job")?;
+        Ok(Prepared { name: name.clone(), timing: timing(job), history })
+    };
+    config.jobs.iter().map(prepare).collect()
+}
+
+fn timing(job: &Job) -> Timing {
+    let schedule = job.schedule.as_ref().map(|expression| expression.in_zone(job.time_zone));
+    Timing { schedule, jitter: job.jitter.0 }
 }
 
 impl Daemon {
-    /// Starts the drivers of all jobs.
-    pub(super) fn start_jobs(self: &Arc<Self>, config: &Config) -> Result<()> {
-        config.jobs.iter().try_for_each(|(name, job)| self.start_job(config, name, job))
-    }
-
-    /// Brings the drivers in line with a new configuration. What can fail is done first.
-    pub(super) fn change_jobs(self: &Arc<Self>, old: &Config, new: &Config) -> Result<()> {
-        let changed = new.jobs.iter().filter(|(name, job)| old.jobs.get(*name) != Some(*job));
-        for (name, job) in changed {
-            match self.jobs.get(name) {
-                Some(handle) => handle.activator.set_timing(timing(job)?),
-                None => self.start_job(new, name, job)?,
+    /// Brings the drivers in line with a configuration that was prepared.
+    pub(super) fn change_jobs(self: &Arc<Self>, new: &Config, prepared: Vec<Prepared>) {
+        for job in prepared {
+            match self.jobs.get(&job.name) {
+                Some(handle) => handle.activator.set_timing(job.timing),
+                None => self.start_job(job),
             }
         }
-        for name in old.jobs.keys().filter(|name| !new.jobs.contains_key(*name)) {
-            self.end_job(name);
+        for job in self.jobs.all() {
+            if !new.jobs.contains_key(&job.name) {
+                self.end_job(&job.name);
+            }
         }
-        Ok(())
     }
 
     /// A run that is on goes on to its end.
     fn end_job(&self, name: &JobName) {
-        if let Some(handle) = lock(&self.jobs.by_name).remove(name) {
+        if let Some(handle) = self.jobs.remove(name) {
             handle.stop.cancel();
             self.registry.forget("job", name.as_str());
             tracing::info!(job = %name, "is no longer configured");
         }
     }
 
-    fn start_job(self: &Arc<Self>, config: &Config, name: &JobName, job: &Job) -> Result<()> {
-        let state = JobState::open(&config.job_dir(name))?;
-        let history = state.begin(Utc::now()).context("remember the job")?;
-        let (driver, activator, status) = driver(timing(job)?, history.served);
+    fn start_job(self: &Arc<Self>, prepared: Prepared) {
+        let Prepared { name, timing, history } = prepared;
+        let (driver, activator, status) = driver(timing, history.served);
         let hand = Arc::new(Hand {
             options: Mutex::default(),
             progress: Mutex::default(),
-            ending: Mutex::default(),
+            current: Mutex::default(),
             history: Mutex::new(history.clone()),
         });
         let stop = self.shutdown.token.child_token();
@@ -172,15 +207,13 @@ impl Daemon {
             stop: stop.clone(),
             hand: Arc::clone(&hand),
         });
-        self.show_history(name, &history);
+        self.show_history(&name, &history);
         lock(&self.jobs.by_name).insert(name.clone(), handle);
         let daemon = Arc::clone(self);
-        let name = name.clone();
         self.shutdown.spawn(async move {
             let work = |reason| daemon.run_one(&name, &hand, reason);
             driver.run(stop, Utc::now, work).await;
         });
-        Ok(())
     }
 
     /// One run of one job, whatever woke the driver.
@@ -198,25 +231,28 @@ impl Daemon {
         self.show_status();
         let started = Utc::now();
         let ending = Arc::new(Ending::default());
-        *lock(&hand.ending) = Some((started, Arc::clone(&ending)));
+        let current = Current { started, config: Arc::clone(&config), ending: Arc::clone(&ending) };
+        *lock(&hand.current) = Some(current);
         let stop = self.shutdown.stop();
         let run = {
             let (config, name) = (Arc::clone(&config), name.clone());
             tracing::info!(job = %name, ?reason, "run is due");
             move || run_job(&config, &name, options, &stop, &progress, &ending)
         };
-        // A panic is a bug of ours: its message is on standard error; the daemon goes on.
+        // A panic here is a bug of ours: its message is on standard error; the daemon goes on.
         let outcome = tokio::task::spawn_blocking(run).await.unwrap_or_else(|panic| {
             Err(Failure::new(Exit::Failed, "the run panicked").because(panic).into())
         });
         let report = outcome.unwrap_or_else(|error| not_run(&config, name, started, &error));
-        let history = JobState::at(&config.job_dir(name)).history();
-        self.show_report(&report);
-        self.show_history(name, &history);
-        self.show_running(name, false);
+        let history = with_report(JobState::at(&config.job_dir(name)).history(), &report);
+        if self.jobs.has(name, hand) {
+            self.show_report(&report);
+            self.show_history(name, &history);
+            self.show_running(name, false);
+        }
         *lock(&hand.history) = history;
         *lock(&hand.progress) = None;
-        *lock(&hand.ending) = None;
+        *lock(&hand.current) = None;
         self.show_status();
         report
     }
@@ -224,13 +260,24 @@ impl Daemon {
     /// Ends the runs that are still on for good, all at once: only before the program ends.
     pub(super) async fn abandon_runs(&self) {
         let mut ends = JoinSet::new();
-        for job in self.jobs.all() {
-            let Some((started, ending)) = lock(&job.hand.ending).clone() else { continue };
-            let (config, name) = (self.config(), job.name.clone());
-            ends.spawn_blocking(move || abandon_run(&config, &name, started, &ending));
+        let leaving = lock(&self.jobs.leaving).clone();
+        for job in self.jobs.all().into_iter().chain(leaving) {
+            let Some(run) = lock(&job.hand.current).clone() else { continue };
+            let (stop, name) = (self.shutdown.stop(), job.name.clone());
+            ends.spawn_blocking(move || {
+                abandon_run(&run.config, &name, run.started, &run.ending, &stop)
+            });
         }
         ends.join_all().await;
     }
+}
+
+/// A run that could not be recorded counts as long as the daemon lives: what is in the file is older.
+fn with_report(mut recorded: History, report: &RunReport) -> History {
+    if recorded.last.as_ref().is_none_or(|last| last.started != report.started) {
+        recorded.add(report);
+    }
+    recorded
 }
 
 /// A run that could not even be recorded: another process has the job, or its directory is not usable.

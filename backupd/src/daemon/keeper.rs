@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use chassis::drive::{Activator, Reason, Status, Timing, driver};
-use chassis::schedule::Schedule;
 use chassis::units::format_duration;
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
@@ -13,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::answers::KeeperStatus;
 use super::health::DUE_TIMES_MAX;
 use super::{Daemon, lock};
-use crate::config::{Config, Keeper};
+use crate::config::Config;
 use crate::keeper::{KeeperHistory, KeeperReport, run_keeper};
 use crate::report::Outcome;
 
@@ -32,12 +31,20 @@ impl KeeperHandle {
     }
 }
 
-/// None if nothing is scheduled.
-fn timing(keeper: Option<&Keeper>) -> Result<Option<Timing>> {
-    let Some(keeper) = keeper else { return Ok(None) };
+/// What a driver begins with.
+pub(super) struct Prepared {
+    timing: Timing,
+    history: KeeperHistory,
+}
+
+/// Does what can fail. None if nothing is scheduled.
+pub(super) fn prepare_keeper(config: &Config) -> Result<Option<Prepared>> {
+    let Some(keeper) = &config.keeper else { return Ok(None) };
     let Some(expression) = &keeper.schedule else { return Ok(None) };
-    let schedule = Some(Schedule::parse(expression, keeper.time_zone)?);
-    Ok(Some(Timing { schedule, jitter: keeper.jitter.0 }))
+    let history = KeeperHistory::begin(&config.state_dir, Utc::now());
+    let history = history.context("remember the keeper")?;
+    let schedule = Some(expression.in_zone(keeper.time_zone));
+    Ok(Some(Prepared { timing: Timing { schedule, jitter: keeper.jitter.0 }, history }))
 }
 
 impl Daemon {
@@ -49,24 +56,21 @@ impl Daemon {
         self.keeper().is_none_or(|keeper| keeper.is_alive())
     }
 
-    /// Brings the driver in line with a configuration: begins it, gives it a new timing, or ends it. A
-    /// run that is on goes on to its end.
-    pub(super) fn change_keeper(self: &Arc<Self>, config: &Config) -> Result<()> {
-        match (self.keeper(), timing(config.keeper.as_ref())?) {
-            (Some(handle), Some(timing)) => handle.activator.set_timing(timing),
-            (None, Some(timing)) => self.start_keeper(config, timing)?,
+    /// Brings the driver in line with a configuration that was prepared: begins it, gives it a new timing, or ends it.
+    /// A run that is on goes on to its end.
+    pub(super) fn change_keeper(self: &Arc<Self>, prepared: Option<Prepared>) {
+        match (self.keeper(), prepared) {
+            (Some(handle), Some(prepared)) => handle.activator.set_timing(prepared.timing),
+            (None, Some(prepared)) => self.start_keeper(prepared),
             (Some(handle), None) => {
                 handle.stop.cancel();
                 *lock(&self.keeper) = None;
             }
             (None, None) => {}
         }
-        Ok(())
     }
 
-    fn start_keeper(self: &Arc<Self>, config: &Config, timing: Timing) -> Result<()> {
-        let history = KeeperHistory::begin(&config.state_dir, Utc::now());
-        let history = history.context("remember the keeper")?;
+    fn start_keeper(self: &Arc<Self>, Prepared { timing, history }: Prepared) {
         let (driver, activator, status) = driver(timing, history.served);
         self.show_keeper(&history);
         let history = Arc::new(Mutex::new(history));
@@ -82,7 +86,6 @@ impl Daemon {
             let work = |reason| daemon.keep(&history, reason);
             driver.run(stop, Utc::now, work).await;
         });
-        Ok(())
     }
 
     /// One run. None if the configuration has no keeper any more.

@@ -19,7 +19,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 
-use super::answers::{Accepted, NextRun, RunEvent, StatusAnswer};
+use super::answers::{Accepted, RunEvent, StatusAnswer};
 use super::jobs::JobHandle;
 use super::{Daemon, lock};
 use crate::run::RunOptions;
@@ -33,9 +33,7 @@ const STREAM_BYTES: usize = 64 << 10;
 pub(super) fn router(daemon: &Arc<Daemon>) -> Router {
     Router::new()
         .route("/status", get(status))
-        .route("/schedule", get(schedule))
         .route("/jobs/{name}/run", post(run))
-        .route("/reload", post(reload))
         .with_state(Arc::clone(daemon))
 }
 
@@ -49,19 +47,6 @@ async fn status(State(daemon): State<Arc<Daemon>>) -> Json<StatusAnswer> {
         jobs: daemon.jobs.all().iter().map(|job| job.shown()).collect(),
         keeper: daemon.keeper_status(),
     })
-}
-
-async fn schedule(State(daemon): State<Arc<Daemon>>) -> Json<Vec<NextRun>> {
-    let next = |job: Arc<JobHandle>| NextRun {
-        job: job.name.clone(),
-        next_due: job.status.borrow().next_due,
-    };
-    Json(daemon.jobs.all().into_iter().map(next).collect())
-}
-
-async fn reload(State(daemon): State<Arc<Daemon>>) -> Result<Json<Accepted>, Refusal> {
-    daemon.reload().await?;
-    Ok(Json(Accepted { accepted: true }))
 }
 
 #[derive(Debug, Deserialize)]

@@ -15,13 +15,14 @@ use crate::source::database::{Place, Ready, back_up, chain, prepare};
 use crate::state::Chain;
 
 impl Run<'_> {
-    /// Backs up a server. Returns the writer's report and the backup that the new one builds on, if any.
+    /// Backs up a server. Returns the writer's report, the backup that the new one builds on, if any, and why the chain
+    /// could not be remembered, which does not undo the backup.
     pub(super) fn back_up_database(
         &self,
         job: &DatabaseJob,
         id: &SnapshotId,
         depots: &[Arc<Depot>],
-    ) -> Result<(Report, Option<SnapshotId>)> {
+    ) -> Result<(Report, Option<SnapshotId>, Result<()>)> {
         let ready = prepare(job)?;
         let mark = chain::server_mark(&ready.server);
         let earlier = self.continued_chain(job, &ready, &mark, depots)?;
@@ -34,12 +35,9 @@ impl Run<'_> {
             .with_context(|| format!("back up {}", ready.description))?;
         let encoded = serde_json::to_value(&positions).context("encode positions")?;
         let report = writer.finish(Some(encoded))?;
-        if job.mode == Mode::Lsn {
-            self.state.set_chain(Some(&chain::extended(earlier, id, &positions, mark)))?;
-        } else {
-            self.state.set_chain(None)?;
-        }
-        Ok((report, parent))
+        let chain = (job.mode == Mode::Lsn).then(|| chain::extended(earlier, id, &positions, mark));
+        let remembered = self.state.set_chain(chain.as_ref()).context("remember the chain");
+        Ok((report, parent, remembered))
     }
 
     /// The chain that this run continues; none for a full backup.

@@ -11,7 +11,7 @@ use chassis::units::format_duration;
 use chrono::{DateTime, Utc};
 use depot::names::JobName;
 
-use super::hooks::{HookFacts, run_hook};
+use super::hooks::{HookFacts, HookLimits, run_hook};
 use super::kind_of;
 use crate::config::{Config, Job};
 use crate::report::{Outcome, RunReport};
@@ -41,6 +41,7 @@ pub fn abandon_run(
     name: &JobName,
     started: DateTime<Utc>,
     ending: &Ending,
+    stop: &Stop,
 ) -> Option<RunReport> {
     let job = config.jobs.get(name)?;
     if !ending.claim() {
@@ -48,23 +49,30 @@ pub fn abandon_run(
     }
     let error = stopped().into();
     let mut report = RunReport::failed(name, kind_of(job), started, Utc::now(), &error);
-    end_run(name, job, &JobState::at(&config.job_dir(name)), &mut report, true);
+    end_run(name, job, &JobState::at(&config.job_dir(name)), &mut report, stop);
     Some(report)
 }
 
-/// Runs the hooks after a run, and remembers how it ended.
+/// Remembers how a run ended, and runs the hooks after it. It is recorded first: the program may be
+/// ended while a hook still runs. `stop` is the daemon's.
 pub(super) fn end_run(
     name: &JobName,
     job: &Job,
     state: &JobState,
     report: &mut RunReport,
-    is_hurried: bool,
+    stop: &Stop,
 ) {
-    run_after_hooks(name, job, report, is_hurried);
+    record(state, report);
+    if !run_after_hooks(name, job, report, stop) {
+        record(state, report);
+    }
+    log_end(report);
+}
+
+fn record(state: &JobState, report: &mut RunReport) {
     if let Err(error) = state.record(report).context("record the run") {
         report.spoil(&error);
     }
-    log_end(report);
 }
 
 /// Why a run ended that the daemon stopped.
@@ -73,10 +81,12 @@ pub(super) fn stopped() -> Failure {
         .hint("start it again with `backupctl now`; a scheduled run is made up for")
 }
 
-/// These run even when the daemon is stopping: they may have to undo what `before` did.
-fn run_after_hooks(name: &JobName, job: &Job, report: &mut RunReport, is_hurried: bool) {
+/// These run even when the daemon is stopping: they may have to undo what `before` did. False if one
+/// failed.
+fn run_after_hooks(name: &JobName, job: &Job, report: &mut RunReport, stop: &Stop) -> bool {
     let timeout = job.hook_timeout.0;
-    let timeout = if is_hurried { timeout.min(HOOK_TIMEOUT_STOPPING) } else { timeout };
+    let limits = HookLimits { timeout, stop, after_stop: HOOK_TIMEOUT_STOPPING };
+    let mut is_good = true;
     let mut hooks = vec![("after", &job.after)];
     if report.outcome == Outcome::Failed {
         hooks.push(("after-failed", &job.after_failed));
@@ -88,10 +98,13 @@ fn run_after_hooks(name: &JobName, job: &Job, report: &mut RunReport, is_hurried
             state: report.outcome.as_str(),
             error: report.error.as_deref().unwrap_or_default(),
         };
-        if let Err(error) = run_hook(what, command, &facts, timeout, &Stop::never()) {
+        if let Err(error) = run_hook(what, command, &facts, limits) {
+            is_good = false;
             report.spoil(&error);
+            report.hint.get_or_insert_with(|| super::hooks::HINT.to_owned());
         }
     }
+    is_good
 }
 
 fn log_end(report: &RunReport) {

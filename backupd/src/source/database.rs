@@ -56,6 +56,7 @@ pub struct Ready {
 pub fn prepare(job: &DatabaseJob) -> Result<Ready> {
     let tool = tool::find(job.tool)?;
     let options = OptionFile::read(&job.option_file, job.tool)?;
+    options.check_private()?;
     let server = ServerState::read(&options)?;
     let description = format!("{} ({})", options.endpoint(), server.datadir.display());
     Ok(Ready { server, tool, description })
@@ -192,7 +193,16 @@ fn check_whole(ready: &Ready, log: &ToolLog, taken: &Taken) -> Result<()> {
                 "the tool said that all is well, but the backup could not be restored: report it"
             )
     );
-    let left_out = log.skipped().into_iter().find(|path| ready.server.datadir.join(path).exists());
+    let skipped = log.skipped();
+    ensure!(
+        !skipped.is_cut,
+        Failure::new(
+            Exit::Failed,
+            format!("{} left out too many tables to look at", ready.tool.tool)
+        )
+        .hint("run `SET GLOBAL innodb_log_checkpoint_now=ON` on the server, then try again")
+    );
+    let left_out = skipped.paths.into_iter().find(|path| ready.server.datadir.join(path).exists());
     if let Some(path) = left_out {
         let message =
             format!("{} left out {}, which still exists", ready.tool.tool, path.display());

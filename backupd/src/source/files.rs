@@ -18,6 +18,7 @@ use anyhow::{Context, Result};
 use chassis::failure::{Exit, Failure};
 use chassis::progress::Progress;
 use chassis::retry::Stop;
+use chassis::text::escaped;
 use depot::manifest::{PATH_BYTES_MAX, Problem};
 use depot::writer::SnapshotWriter;
 use rustix::fs::{FileType, Statx};
@@ -79,7 +80,7 @@ pub struct TreeSummary {
 
 /// Feeds a tree to a writer. With `rescan` unchanged files are read too.
 ///
-/// Errors end the run: the root cannot be opened, a pattern is not valid, the writer fails, `stop`
+/// Errors end the run: the root cannot be opened or is empty, a pattern is not valid, the writer fails, `stop`
 /// is raised.
 pub fn backup_tree(
     job: &FilesJob,
@@ -158,6 +159,12 @@ impl Tree<'_> {
     fn walk(&mut self, root: OwnedFd, stat: &Statx) -> Result<()> {
         let included = self.patterns.includes_all();
         let mut folders = vec![self.enter(root, stat, included)?];
+        if !self.job.allow_empty && folders[0].names.is_empty() && self.summary.problems == 0 {
+            let root = self.job.root.display();
+            return Err(Failure::new(Exit::Failed, format!("root {root} is empty"))
+                .hint("is it mounted? if it may be empty, set `allow-empty = true` for the job")
+                .into());
+        }
         loop {
             check_stop(self.stop)?;
             let depth = folders.len();
@@ -263,12 +270,12 @@ impl Tree<'_> {
         }
     }
 
-    /// The path of the entry at hand, for people.
+    /// The path of the entry at hand, for people: on one line.
     fn path_text(&self) -> String {
         if self.path.is_empty() {
             return ".".to_owned();
         }
-        String::from_utf8_lossy(&self.path).into_owned()
+        escaped(&String::from_utf8_lossy(&self.path)).into_owned()
     }
 
     /// Says what was only counted.

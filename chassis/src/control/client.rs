@@ -25,8 +25,8 @@ use crate::failure::{Exit, Failure};
 /// No answer that is not a stream is longer.
 pub const ANSWER_BYTES_MAX: usize = 16 << 20;
 
-/// No line of a stream is longer.
-pub const LINE_BYTES_MAX: usize = 1 << 20;
+/// No line of a stream is longer: a report names as many problems as a line of the manifest holds.
+pub const LINE_BYTES_MAX: usize = 16 << 20;
 
 /// A daemon that says nothing for this long is taken for hung. Streams may be silent between lines.
 pub const ANSWER_TIME_MAX: Duration = Duration::from_mins(1);

@@ -154,7 +154,8 @@ async fn a_line_and_a_request_without_end_are_refused() {
     let daemon = Daemon::start();
     let mut lines = daemon.client().post_stream("/long", &()).await.unwrap();
     let error = lines.next_line().await.unwrap_err();
-    assert!(error.to_string().contains("more than 1048576 bytes"), "{error:#}");
+    let limit = client::LINE_BYTES_MAX;
+    assert!(error.to_string().contains(&format!("more than {limit} bytes")), "{error:#}");
     let large = vec![0u8; REQUEST_BYTES_MAX];
     let error = daemon.client().post_json::<Line>("/echo", &large).await.unwrap_err();
     assert!(error.to_string().contains("413"), "{error:#}");

@@ -222,6 +222,51 @@ async fn a_new_timing_takes_effect_while_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_past_of_a_new_schedule_is_not_made_up_for() {
+    let bench = start("2026-11-23T12:00:00Z", timing("30 2 * * *", 0), None, 1);
+    bench.wall.reach("2026-11-24T12:00:00Z").await;
+    bench.activator.set_timing(timing("0 6 * * *", 0));
+    bench.wall.reach("2026-11-25T05:00:00Z").await;
+    bench.activator.set_timing(Timing::default());
+    bench.wall.reach("2026-11-25T12:00:00Z").await;
+    bench.activator.set_timing(timing("0 6 * * *", 0));
+    bench.wall.reach("2026-11-26T12:00:00Z").await;
+    bench.ran(&[("2026-11-24T02:30:00Z", Scheduled), ("2026-11-26T06:00:00Z", Scheduled)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_old_schedule_owes_is_made_up_for_under_the_new_one() {
+    let bench = start("2026-11-23T12:00:00Z", timing("0 13 * * *", 0), None, 7200);
+    bench.wall.reach("2026-11-23T12:30:00Z").await;
+    bench.activator.ask();
+    bench.wall.reach("2026-11-23T14:10:00Z").await;
+    bench.activator.set_timing(timing("5 13 * * *", 0));
+    bench.wall.reach("2026-11-23T18:00:00Z").await;
+    bench.ran(&[("2026-11-23T12:30:00Z", Asked), ("2026-11-23T14:30:00Z", Missed)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_nobody_can_ask_still_sleeps_between_its_runs() {
+    let looks = Arc::new(AtomicU32::new(0));
+    let wall = Wall::new("2026-11-23T12:00:00Z");
+    let (driver, activator, _status) = driver::<()>(timing("30 13 * * *", 0), None);
+    drop(activator);
+    let stop = CancellationToken::new();
+    let clock = {
+        let (wall, looks) = (wall.clone(), looks.clone());
+        move || {
+            // One that does not sleep keeps the paused time from going on.
+            assert!(looks.fetch_add(1, SeqCst) < 1000, "it spins");
+            wall.now()
+        }
+    };
+    let task = tokio::spawn(driver.run(stop.clone(), clock, |_| async {}));
+    wall.reach("2026-11-23T14:00:00Z").await;
+    stop.cancel();
+    task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_waits_for_the_run_and_begins_no_other() {
     let bench = start("2026-11-23T12:00:00Z", Timing::default(), None, 60);
     bench.activator.ask();

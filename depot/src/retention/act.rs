@@ -40,7 +40,7 @@ pub fn perform(depot: &Depot, plan: &Plan, now: DateTime<Utc>) -> Result<Pruned>
         delete_candidates(depot, &verdict.id.needs_object())?;
         pruned.snapshots += 1;
     }
-    for name in &plan.orphans {
+    for name in plan.orphans.iter().chain(&plan.proofs) {
         delete(depot, name)?;
     }
     for name in &plan.delete {

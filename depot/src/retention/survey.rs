@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use chassis::failure::{Exit, Failure};
 use chrono::{DateTime, Utc};
 
-use crate::depot::{Depot, SnapshotObjects};
+use crate::depot::{Depot, PROOF_PREFIX, SnapshotObjects};
 use crate::manifest::PackLine;
 use crate::names::{PackId, SnapshotId};
 use crate::needs::Needs;
@@ -50,6 +50,15 @@ pub struct Condemned {
     pub packs: Vec<PackId>,
 }
 
+/// An object that a check of a host has left, to prove that it can write.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    /// The object.
+    pub name: String,
+    /// When it arrived.
+    pub arrived: DateTime<Utc>,
+}
+
 /// A stored pack, or a torn candidate of one.
 #[derive(Clone, Debug)]
 pub struct PackObject {
@@ -74,6 +83,8 @@ pub struct Survey {
     pub condemned: Vec<Condemned>,
     /// All objects of packs.
     pub packs: Vec<PackObject>,
+    /// What checks have left.
+    pub proofs: Vec<Proof>,
 }
 
 /// Reads what is there. It fails if a manifest has no needs list that can be read: then nothing may
@@ -89,6 +100,11 @@ pub fn survey(depot: &Depot) -> Result<Survey> {
     for info in depot.list("condemned")? {
         let packs = depot.condemned_list(&info)?;
         survey.condemned.push(Condemned { packs, arrived: info.arrived.into(), name: info.name });
+    }
+    for info in depot.list("lease")? {
+        if info.name.starts_with(PROOF_PREFIX) {
+            survey.proofs.push(Proof { arrived: info.arrived.into(), name: info.name });
+        }
     }
     for (id, objects) in depot.list_snapshots()? {
         add_snapshot(depot, id, objects, &marks, &mut survey)?;

@@ -145,6 +145,17 @@ fn a_run_that_is_not_committed_yet_keeps_its_packs() {
 }
 
 #[test]
+fn what_a_check_has_left_goes_when_it_is_of_no_use_any_more() {
+    let proof = |name: &str, age: i64| Proof {
+        name: name.into(),
+        arrived: now() - chrono::Duration::seconds(age),
+    };
+    let proofs = vec![proof("lease/check--a", 3 * DAY), proof("lease/check--b", DAY)];
+    let survey = Survey { proofs, ..Survey::default() };
+    assert_eq!(decide(&survey, Policy::default()).proofs, ["lease/check--a"]);
+}
+
+#[test]
 fn a_torn_candidate_goes_once_a_whole_one_is_there() {
     let mut torn = pack(1, 3 * DAY);
     torn.size = 7;

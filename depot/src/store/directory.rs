@@ -233,7 +233,11 @@ fn failure(step: &str, name: &str, error: io::Error) -> StoreError {
         Kind::AlreadyExists => StoreError::exists(name),
         Kind::StorageFull | Kind::QuotaExceeded => StoreError::full(name),
         Kind::PermissionDenied => StoreError::denied(what),
-        Kind::ReadOnlyFilesystem => StoreError::denied(format!("{what}: read-only file system")),
+        Kind::ReadOnlyFilesystem => StoreError::setup(
+            format!("{what}: read-only file system"),
+            "mount it for writing; under systemd, add `ReadWritePaths=` with the depot's path by \
+             `systemctl edit backupd`",
+        ),
         // A mounted file system whose server is away.
         Kind::TimedOut
         | Kind::StaleNetworkFileHandle

@@ -78,6 +78,11 @@ impl StoreError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Refused { hint, .. } | Self::Setup { hint, .. } => Some(hint),
+            Self::Full { .. } => Some("free space, or `backupctl prune` on the keeper's host"),
+            Self::Denied { .. } => {
+                Some("the account needs to list, read and create; deleting is the keeper's alone")
+            }
+            Self::Unreachable { .. } => Some("check that the depot's host is up and reachable"),
             _ => None,
         }
     }
@@ -140,5 +145,23 @@ impl StoreError {
     pub(super) fn from_config(error: &anyhow::Error) -> Self {
         let hint = chassis::failure::hint_of(error).unwrap_or("check the depot's configuration");
         Self::setup(format!("{error:#}"), hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_advice_fits_the_error() {
+        fn check(error: StoreError, expected: Option<&str>) {
+            let hint = error.hint();
+            assert_eq!(hint.is_some(), expected.is_some(), "{error}");
+            assert!(hint.unwrap_or_default().contains(expected.unwrap_or_default()), "{hint:?}");
+        }
+        check(StoreError::full("x"), Some("free space"));
+        check(StoreError::denied("create"), Some("list, read and create"));
+        check(StoreError::unreachable("connect", "cut"), Some("up and reachable"));
+        check(StoreError::other("x"), None);
     }
 }

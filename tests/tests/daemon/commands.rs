@@ -97,6 +97,10 @@ fn only_a_keeper_prunes_and_says_why_first() {
     assert_eq!(lab.ids(), ids[1..]);
     lab.ctl(&["verify"]).expect(0);
     lab.ctl(&["keep", &ids[0]]).expect(4);
+    // What is there does not stand for what is not.
+    lab.ctl(&["verify", &ids[1], &ids[0]]).expect(4).expect_out("vault: OK").expect_error(&ids[0]);
+    // There are no jobs here, so that no daemon is missed.
+    lab.ctl(&["status"]).expect(0);
 }
 
 /// Moves the arrival of all that is stored, as a clock that jumps makes it look.

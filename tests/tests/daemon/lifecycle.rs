@@ -132,6 +132,43 @@ fn a_reload_takes_a_good_configuration_and_keeps_the_old_one_on_a_bad_one() {
 }
 
 #[test]
+fn a_reload_changes_all_or_nothing_and_may_bring_the_first_job() {
+    let lab = Lab::new("");
+    let daemon = lab.start();
+    assert!(!lab.path("state/block.key").exists());
+    // The other job has no place for what it is to remember.
+    fs::write(lab.path("state/zz"), "").unwrap();
+    let site = lab.site("schedule = '@daily'");
+    let other = lab.site("").replace("jobs.site", "jobs.zz");
+    lab.configure(&format!("{site}{other}"));
+    daemon.signal(Signal::HUP);
+    daemon.wait_log("failed to reload, going on as before");
+    lab.ctl(&["now", "site"]).expect(4);
+    lab.configure(&site);
+    daemon.signal(Signal::HUP);
+    daemon.wait_log("the new configuration is in force");
+    lab.ctl(&["now", "site"]).expect(0);
+}
+
+#[test]
+fn a_backup_is_recorded_before_the_hook_after_it() {
+    let lab = Lab::with_site("");
+    let begun = lab.path("begun");
+    let hook = shell(&format!("touch {}; sleep 600", begun.display()));
+    lab.configure(&lab.site(&format!("after = {hook}")));
+    let daemon = lab.start();
+    lab.ctl(&["now", "--no-wait"]).expect(0);
+    wait_for("begins", || begun.exists(), || daemon.log());
+    let id = lab.ids().remove(0);
+    let history = || fs::read_to_string(lab.path("state/site/last-run.json")).unwrap();
+    assert!(history().contains(&id) && history().contains("\"outcome\": \"done\""));
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end(), 0);
+    let history = history();
+    assert!(history.contains("after hook was ended: the daemon is stopping"), "{history}");
+}
+
+#[test]
 fn what_cannot_change_by_a_reload_is_refused() {
     let lab = Lab::with_site("");
     let daemon = lab.start();
@@ -142,7 +179,7 @@ fn what_cannot_change_by_a_reload_is_refused() {
     daemon.wait_log("`control-socket` cannot change by a reload");
     fs::write(lab.path("backupd.toml"), first).unwrap();
     lab.ctl(&["now"]).expect(0);
-    lab.ctl(&["status"]).expect(0).expect_error("the configuration was not taken over");
+    lab.ctl(&["status"]).expect(1).expect_error("the configuration was not taken over");
 }
 
 #[test]

@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
+
+use rustix::process::Signal;
 
 use super::lab::{Lab, ctl, shell, wait_for};
 
@@ -29,7 +32,7 @@ fn a_job_is_checked_asked_for_and_seen_everywhere() {
         "{}",
         status.stdout
     );
-    lab.ctl(&["check"]).expect(0).expect_out("lease/check--web1 is there");
+    lab.ctl(&["check"]).expect(0).expect_out(" was put earlier today");
     drop(daemon);
     // Everything but `now` works without the daemon.
     lab.ctl(&["list"]).expect(0).expect_out(&ids[0]);
@@ -122,13 +125,62 @@ fn what_was_left_out_is_in_the_report() {
 #[test]
 fn a_run_that_takes_too_long_is_ended() {
     let lab = Lab::with_site("");
-    let lines = format!("deadline = '300ms'\nbefore = {}", shell("sleep 600"));
-    lab.configure(&lab.site(&lines));
+    // Longer than the 4 seconds that a hook is given when the daemon stops: this is another stop.
+    let after = shell(&format!("sleep 5; touch {}", lab.path("after").display()));
+    let before = shell("sleep 600");
+    lab.configure(&lab.site(&format!("deadline = '300ms'\nbefore = {before}\nafter = {after}")));
     let _daemon = lab.start();
     lab.ctl(&["now"])
         .expect(1)
         .expect_error("the run took longer than 300 ms")
         .expect_error("hint: raise `jobs.site.deadline`");
+    assert!(lab.path("after").exists());
+}
+
+#[test]
+fn a_run_that_cannot_be_recorded_is_told_all_the_same() {
+    let lab = Lab::with_site("");
+    let daemon = lab.start();
+    lab.ctl(&["now"]).expect(0);
+    lab.ctl(&["status"]).expect(0);
+    // Nothing can take this name any more; what is read of it is as good as nothing.
+    let memory = lab.path("state/site/last-run.json");
+    fs::remove_file(&memory).unwrap();
+    fs::create_dir_all(memory.join("x")).unwrap();
+    move_away(&lab.path("depot"), &lab.path("away"));
+    lab.ctl(&["now"]).expect(1).expect_error("record the run");
+    let health = daemon.page("/healthz");
+    assert!(health.contains(" 503 ") && health.contains("job site: last run failed"), "{health}");
+    assert!(daemon.page("/metrics").contains("last_run_success{job=\"site\"} 0"));
+    move_away(&lab.path("away"), &lab.path("depot"));
+    lab.ctl(&["status"]).expect(1).expect_error("job site: last run failed");
+}
+
+#[test]
+fn names_of_files_cannot_forge_lines_of_the_log() {
+    let lab = Lab::with_site("");
+    let name = lab.path("www/x\nERROR all is lost \u{1b}[2J");
+    assert!(Command::new("mkfifo").arg(name).status().unwrap().success());
+    let daemon = lab.start();
+    lab.ctl(&["now"]).expect(0);
+    let log = daemon.log();
+    assert!(log.contains("`x\\nERROR all is lost \\u{1b}[2J` is left out"), "{log}");
+}
+
+#[test]
+fn a_root_that_may_not_be_mounted_is_not_backed_up() {
+    let lab = Lab::with_site("");
+    fs::remove_file(lab.path("www/index.php")).unwrap();
+    let daemon = lab.start();
+    lab.ctl(&["now"]).expect(1).expect_error("www is empty").expect_error("is it mounted?");
+    lab.ctl(&["check"]).expect(1).expect_out("is it mounted?");
+    lab.ctl(&["list"]).expect(4);
+    let job = lab.site("");
+    lab.configure(&format!("{job}allow-empty = true\n"));
+    daemon.signal(Signal::HUP);
+    daemon.wait_log("the new configuration is in force");
+    lab.ctl(&["now"]).expect(0);
+    lab.ctl(&["check"]).expect(0);
 }
 
 #[test]
@@ -144,6 +196,7 @@ fn a_depot_that_is_down_does_not_stop_the_others_and_is_caught_up() {
     lab.ctl(&["now"]).expect(3).expect_out("site: partial").expect_error("not in depot second: ");
     lab.ctl(&["status"]).expect(1).expect_out("vault").expect_out("second (down)");
     lab.ctl(&["list"]).expect(3).expect_error("second").expect_out(" vault\n");
+    goes_on_without_it(&lab);
     move_away(&lab.path("away"), &second);
     lab.ctl(&["status"]).expect(1).expect_out("second (behind)");
     lab.ctl(&["now"]).expect(0);
@@ -153,6 +206,22 @@ fn a_depot_that_is_down_does_not_stop_the_others_and_is_caught_up() {
         assert_eq!(row["depots"].as_array().unwrap().len(), 2, "{row}");
     }
     lab.ctl(&["verify", "--depot", "second"]).expect(0).expect_out("second: OK: 3 backups");
+}
+
+/// The depot `second`, which is asked first, is down.
+fn goes_on_without_it(lab: &Lab) {
+    lab.ctl(&["verify"]).expect(3).expect_out("vault: OK: 2 backups").expect_error("second: ");
+    let all = lab.ctl(&["verify", "--json"]).expect(3).json();
+    assert!(all[0]["error"].is_string() && all[1]["findings"].is_array(), "{all}");
+    let ids = lab.ids();
+    lab.ctl(&["verify", &ids[0], "site--20261101T000000Z--web1"])
+        .expect(3)
+        .expect_error("no depot that answers has a backup `site--20261101T000000Z--web1`");
+    let text = fs::read_to_string(lab.path("backupd.toml")).unwrap();
+    let keeper = lab.path("keeper.toml");
+    fs::write(&keeper, format!("{text}[keeper.default]\nkeep-last = 9\n")).unwrap();
+    ctl(&keeper, &["prune"]).expect(3).expect_out("vault: 2 backups stay").expect_error("second: ");
+    ctl(&keeper, &["keep", &ids[0]]).expect(3).expect_out("is kept in vault");
 }
 
 fn move_away(from: &Path, to: &Path) {

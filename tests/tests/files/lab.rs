@@ -75,6 +75,7 @@ impl Lab {
             exclude: Vec::new(),
             one_file_system: false,
             xattrs: true,
+            allow_empty: false,
         }
     }
 

@@ -83,13 +83,13 @@ fn a_depot_that_is_not_mounted_is_missing() {
 }
 
 #[test]
-fn a_read_only_account_is_denied() {
+fn a_read_only_file_system_says_what_to_do() {
     let disk = SmallDisk::mount();
     let store = store_in(disk.path());
     store.create("object", Body::Bytes(b"x")).unwrap();
     disk.remount_read_only();
-    let outcome = store.create("other", Body::Bytes(b"x"));
-    assert!(matches!(outcome, Err(StoreError::Denied { .. })), "{outcome:?}");
+    let error = store.create("other", Body::Bytes(b"x")).unwrap_err();
+    assert!(error.hint().unwrap().contains("ReadWritePaths="), "{error:?}");
     assert_eq!(store.read("object").unwrap(), b"x");
 }
 

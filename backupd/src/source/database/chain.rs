@@ -4,8 +4,9 @@
 //! a wrong increment costs the data.
 
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use database::info::Positions;
 use database::server::ServerState;
 use depot::names::SnapshotId;
@@ -17,12 +18,21 @@ use crate::state::Chain;
 pub const CHAIN_LENGTH_MAX: usize = 64;
 
 /// Tells one server's data from another's: two full copies of one directory at different times have
-/// LSNs in common, and an increment of one on the other is garbage.
+/// LSNs in common, and an increment of one on the other is garbage. The number of a file that was
+/// replaced may be given to the new one: the time of its birth tells them apart, where the file
+/// system knows it.
 pub fn server_mark(server: &ServerState) -> String {
-    let datadir = &server.datadir;
-    let inode = std::fs::metadata(datadir.join("ibdata1"))
-        .map_or_else(|_| "unknown".to_owned(), |file| format!("{}:{}", file.dev(), file.ino()));
-    format!("{:?} {} {inode}", server.flavour, datadir.display())
+    let file = mark_of(&server.datadir.join("ibdata1"));
+    format!("{:?} {} {file}", server.flavour, server.datadir.display())
+}
+
+fn mark_of(path: &Path) -> String {
+    let Ok(file) = std::fs::metadata(path) else { return "unknown".to_owned() };
+    let born = file.created().map_or_else(
+        |_| "unknown".to_owned(),
+        |time| DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Nanos, true),
+    );
+    format!("{}:{} {born}", file.dev(), file.ino())
 }
 
 /// Why the next backup is a full one; nothing if it can continue the chain.
@@ -96,6 +106,21 @@ mod tests {
         check(3, |chain| chain.snapshots.clear(), "a", Some("none before"));
         check(3, |chain| chain.snapshots.push(id(30)), "a", Some("whole chain"));
         check(3, |chain| chain.snapshots = vec![id(1); CHAIN_LENGTH_MAX], "a", Some("as long"));
+    }
+
+    #[test]
+    fn a_file_that_was_replaced_has_another_mark_even_in_its_inode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ibdata1");
+        std::fs::write(&path, "old").unwrap();
+        let old = mark_of(&path);
+        std::fs::write(&path, "changed in place").unwrap();
+        assert_eq!(mark_of(&path), old);
+        // Many file systems give the number that was freed last to the next file.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "new").unwrap();
+        assert_ne!(mark_of(&path), old);
+        assert_eq!(mark_of(&dir.path().join("none")), "unknown");
     }
 
     #[test]

@@ -23,8 +23,17 @@ const TAIL_LINES: usize = 40;
 pub(super) struct ToolLog {
     path: PathBuf,
     tail: Tail,
-    skipped: Arc<Mutex<Vec<PathBuf>>>,
+    skipped: Arc<Mutex<Skipped>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The tables that the tool left out because it took them for dropped, relative to the data directory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Skipped {
+    /// At most [`SKIPPED_MAX`].
+    pub paths: Vec<PathBuf>,
+    /// There were more.
+    pub is_cut: bool,
 }
 
 /// What it said, in the end.
@@ -52,7 +61,7 @@ impl ToolLog {
         let stderr = group.child().stderr.take().context("take the tool's log")?;
         let mut file = create(path)?;
         let tail = Tail::default();
-        let skipped = Arc::new(Mutex::new(Vec::new()));
+        let skipped = Arc::new(Mutex::new(Skipped::default()));
         let thread = std::thread::spawn({
             let (tail, skipped) = (tail.clone(), Arc::clone(&skipped));
             move || {
@@ -86,17 +95,17 @@ impl ToolLog {
         }
     }
 
-    /// The tables that the tool left out because it took them for dropped, relative to the data directory.
-    pub(super) fn skipped(&self) -> Vec<PathBuf> {
+    /// What the tool left out.
+    pub(super) fn skipped(&self) -> Skipped {
         lock(&self.skipped).clone()
     }
 }
 
-fn note_skipped(line: &str, skipped: &mut Vec<PathBuf>) {
-    if let Some(path) = skipped_tablespace(line)
-        && skipped.len() < SKIPPED_MAX
-    {
-        skipped.push(PathBuf::from(path));
+fn note_skipped(line: &str, skipped: &mut Skipped) {
+    let Some(path) = skipped_tablespace(line) else { return };
+    skipped.is_cut |= skipped.paths.len() == SKIPPED_MAX;
+    if !skipped.is_cut {
+        skipped.paths.push(PathBuf::from(path));
     }
 }
 
@@ -112,4 +121,21 @@ fn create(path: &Path) -> Result<File> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_tables_than_are_looked_at_are_not_forgotten() {
+        let mut skipped = Skipped::default();
+        let line = "[00] We assume that table was dropped and ignore the tablespace ./a/b.ibd";
+        for _ in 0..SKIPPED_MAX {
+            note_skipped(line, &mut skipped);
+        }
+        assert!(!skipped.is_cut);
+        note_skipped(line, &mut skipped);
+        assert!(skipped.is_cut && skipped.paths.len() == SKIPPED_MAX);
+    }
 }

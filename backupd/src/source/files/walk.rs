@@ -74,6 +74,11 @@ impl Names {
         self.begins.sort_unstable_by(|a, b| name_at(bytes, *b).cmp(name_at(bytes, *a)));
     }
 
+    /// Whether there is none, or none is left.
+    pub fn is_empty(&self) -> bool {
+        self.begins.is_empty()
+    }
+
     /// Takes the next name.
     pub fn take(&mut self) -> Option<&CStr> {
         self.begins.pop().map(|begin| name_at(&self.bytes, begin))
