@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use depot::crypt::Identities;
 use depot::depot::Depot;
-use depot::manifest::{Entry, EntryKind, Head, Line};
+use depot::manifest::{Entry, EntryKind, Head};
 use depot::needs::Needs;
 use depot::reader::SnapshotReader;
 use serde_json::{Value, json};

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::answers::KeeperStatus;
 use super::health::DUE_TIMES_MAX;
 use super::{Daemon, lock};
-use crate::config::Config;
+use crate::config::{Config, Keeper};
 use crate::keeper::{KeeperHistory, KeeperReport, run_keeper};
 use crate::report::Outcome;
 
@@ -149,7 +149,7 @@ fn reasons_of(keeper: &Keeper, history: &KeeperHistory, now: DateTime<Utc>) -> V
 }
 
 fn overdue(keeper: &Keeper, history: &KeeperHistory, now: DateTime<Utc>) -> Option<String> {
-    let schedule = Schedule::parse(keeper.schedule.as_ref()?, keeper.time_zone).ok()?;
+    let schedule = keeper.schedule.as_ref()?.in_zone(keeper.time_zone);
     let since = history.last_good?;
     let due = schedule.upcoming(since).take_while(|due| *due <= now).take(DUE_TIMES_MAX + 1);
     let age = format_duration((now - since).to_std().unwrap_or_default());
