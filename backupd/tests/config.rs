@@ -217,6 +217,10 @@ hint: leave the key out for all depots
 
 "#]],
     );
+}
+
+#[test]
+fn a_depot_is_in_one_place() {
     check(
         "host = 'web1'\n[jobs.site.files]\nroot = '/x'",
         str![[r#"
