@@ -85,14 +85,15 @@ impl Shop {
         loop {
             let first = self.orders.load(Ordering::SeqCst) + 1;
             let last = first + ORDERS;
-            let mut statements = String::from("USE shop;");
-            for id in first..last {
-                statements += &format!(
+            let orders = (first..last).map(|id| {
+                format!(
                     "START TRANSACTION; INSERT INTO orders VALUES ({id}, REPEAT('{id} ', 20)); \
                      INSERT INTO payments VALUES ({id}, {id}); COMMIT;"
-                );
-            }
-            statements += "UPDATE stock SET version = version + 1, body = REVERSE(body);";
+                )
+            });
+            let orders = orders.collect::<String>();
+            let delivery = "UPDATE stock SET version = version + 1, body = REVERSE(body)";
+            let statements = format!("USE shop; {orders} {delivery};");
             self.server.sql(&statements).context("order")?;
             self.orders.store(last - 1, Ordering::SeqCst);
             if closes.load(Ordering::SeqCst) {

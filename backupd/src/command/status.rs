@@ -3,12 +3,13 @@
 //! The depots are looked into by this command, so that the first lines are right even when the daemon is dead; the rest
 //! is then told from what the daemon remembered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use chassis::control::Client;
 use chassis::failure::{Exit, hint_of};
 use chrono::{DateTime, Utc};
+use depot::depot::{Depot, is_outage};
 use depot::names::{HostName, JobName, SnapshotId};
 use serde::Serialize;
 
@@ -124,11 +125,28 @@ fn restorable_ids(config: &Config, surveyed: &[Surveyed]) -> Vec<SnapshotId> {
             };
             parents.insert(id, parent);
         }
+        drop_torn(open, &mut parents);
         ids.extend(parents.keys().filter(|id| has_chain(id, &parents)).map(|id| (*id).clone()));
     }
     ids.sort();
     ids.dedup();
     ids
+}
+
+/// The newest of each job and host may be one whose upload was cut: nobody can restore that.
+fn drop_torn(depot: &Depot, parents: &mut BTreeMap<&SnapshotId, Option<SnapshotId>>) {
+    let mut seen = BTreeSet::new();
+    let newest_first: Vec<&SnapshotId> = parents.keys().rev().copied().collect();
+    for id in newest_first {
+        let source = (&id.job, &id.host);
+        if seen.contains(&source) {
+            continue;
+        }
+        match depot.needs(id) {
+            Err(error) if !is_outage(&error) => drop(parents.remove(id)),
+            _ => drop(seen.insert(source)),
+        }
+    }
 }
 
 fn may_be_increment(config: &Config, job: &JobName) -> bool {

@@ -179,7 +179,7 @@ impl Sshd {
         );
         let files = [("password-file", config.password_file), ("key-file", config.key_file)];
         for (key, file) in files.into_iter().filter_map(|(key, file)| Some((key, file?))) {
-            table += &format!("{key} = '{}'\n", file.display());
+            table.extend([key, " = '", &file.display().to_string(), "'\n"]);
         }
         Ok(table)
     }

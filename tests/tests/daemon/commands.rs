@@ -103,6 +103,18 @@ fn only_a_keeper_prunes_and_says_why_first() {
     lab.ctl(&["status"]).expect(0);
 }
 
+#[test]
+fn a_backup_whose_upload_was_cut_is_not_restorable() {
+    let (lab, ids) = with_two_backups();
+    let status = lab.ctl(&["status"]);
+    assert!(status.stdout.lines().next().unwrap().ends_with("(2 backups)"), "{status:?}");
+    let manifest = lab.path(&format!("depot/snapshot/{}.age", ids[1]));
+    fs::remove_file(&manifest).unwrap();
+    fs::write(&manifest, "").unwrap();
+    let status = lab.ctl(&["status"]);
+    assert!(status.stdout.lines().next().unwrap().ends_with("(1 backup)"), "{status:?}");
+}
+
 /// Moves the arrival of all that is stored, as a clock that jumps makes it look.
 fn move_arrivals(dir: &Path, hours: i64) {
     for entry in fs::read_dir(dir).unwrap() {

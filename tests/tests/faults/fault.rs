@@ -14,7 +14,7 @@ use tests::tree::Dice;
 use super::source::Kind;
 
 /// No command may take longer, whatever is broken: retries end within three minutes.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug)]
