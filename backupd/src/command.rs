@@ -1,6 +1,7 @@
 //! The command line of `backupctl`: what can be typed, and who does it.
 //!
-//! One module a command. `now` speaks with the daemon, and `status` where it can; all others work when it is dead. Data goes to standard output, everything else to standard error.
+//! One module a command. `now` speaks with the daemon, and `status` where it can; all others work when it is dead.
+//! Data goes to standard output, everything else to standard error.
 
 use std::path::PathBuf;
 

@@ -423,15 +423,9 @@ hint: set `metrics-remote = true` if that is wanted
 
 "#]],
     );
-    check(
-        &whole("[log]\nlevel = 'loud='"),
-        str![[r#"
-exit 2
-error: backupd.toml: log.level: `loud=` is not a log level: invalid filter directive
-hint: write error, warn, info, debug or trace, or parts as in "info,depot=debug"
-
-"#]],
-    );
+    let level = said(&whole("[log]\nlevel = 'depot=loud'"));
+    let expected = "exit 2\nerror: backupd.toml: log.level: `depot=loud` is not a log level: ";
+    assert!(level.starts_with(expected), "{level}");
     check(
         "host = 'log1'\n[depots.v.directory]\npath = 'depot'",
         str![[r#"

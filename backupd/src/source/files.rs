@@ -47,9 +47,9 @@ use walk::Folder;
 pub const ATTEMPTS_MAX: u32 = 3;
 /// So many problems are named in a snapshot; the log names all.
 const PROBLEMS_MAX: u64 = 1000;
-/// So long are they together: they are in one line of the manifest, which may be 16 MiB long, and a
-/// byte of a name may take six there.
-const PROBLEMS_BYTES_MAX: usize = 1 << 20;
+/// So long are they together: they are in one line of the manifest, which may be 16 MiB long. Names
+/// are escaped already, so that a byte takes two there at most.
+const PROBLEMS_BYTES_MAX: usize = 2 << 20;
 /// So many entries of unfit kinds are named in the log; all are counted.
 const WARNINGS_MAX: u64 = 100;
 
