@@ -7,6 +7,8 @@
 //! time of the processor, so that a busy machine does not change them; rates of whole runs are by
 //! the clock, from memory to a depot in a scratch directory beside the first file.
 
+#![expect(clippy::print_stdout, reason = "a program that prints tables")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,6 +47,10 @@ fn cpu_time() -> Duration {
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
+fn cpu_since(begun: Duration) -> Duration {
+    cpu_time().saturating_sub(begun)
+}
+
 /// Naming and compressing one block after another, on one core.
 fn blocks(files: &[Vec<u8>], size: usize) -> Result<()> {
     println!("| block | level | MB/s and core: name | compress | decompress | ratio |");
@@ -56,13 +62,13 @@ fn blocks(files: &[Vec<u8>], size: usize) -> Result<()> {
         for piece in pieces() {
             std::hint::black_box(key.name(piece));
         }
-        let naming = cpu_time() - begun;
+        let naming = cpu_since(begun);
         for level in [-1, 1, 2, 3, 5] {
             let mut zstd = zstd::bulk::Compressor::new(level)?;
             let begun = cpu_time();
             let stored =
                 pieces().map(|piece| zstd.compress(piece)).collect::<Result<Vec<_>, _>>()?;
-            let compressing = cpu_time() - begun;
+            let compressing = cpu_since(begun);
             let total: usize = stored.iter().map(Vec::len).sum();
             let mut zstd = zstd::bulk::Decompressor::new()?;
             let mut buffer = vec![0; length];
@@ -70,7 +76,7 @@ fn blocks(files: &[Vec<u8>], size: usize) -> Result<()> {
             for piece in &stored {
                 zstd.decompress_to_buffer(piece, &mut buffer)?;
             }
-            let decompressing = cpu_time() - begun;
+            let decompressing = cpu_since(begun);
             println!(
                 "| {} KiB | {level} | {:.0} | {:.0} | {:.0} | {:.3} |",
                 length / KIB,
@@ -89,7 +95,7 @@ fn runs(files: &[Vec<u8>], size: usize, beside: &Path) -> Result<()> {
     println!("\n| block | pack | workers | MB/s | MB a second of processor time | stored MB |");
     println!("|---|---|---|---|---|---|");
     let standard = || Tuning { workers: 2, ..Tuning::default() };
-    let cuts = |kib| Cuts::uniform(kib * 1024);
+    let cuts = |kib: u64| Cuts::uniform(kib * 1024);
     let mut tunings = vec![standard()];
     tunings.extend([16, 64, 256, 1024].map(|kib| Tuning { cuts: cuts(kib), ..standard() }));
     tunings.extend([4, 8, 24, 31].map(|mib| Tuning { pack_bytes: mib << 20, ..standard() }));
@@ -101,7 +107,7 @@ fn runs(files: &[Vec<u8>], size: usize, beside: &Path) -> Result<()> {
             let folder = tempfile::tempdir_in(beside)?;
             let begun = (Instant::now(), cpu_time());
             stored = whole_run(files, folder.path(), tuning.clone())?;
-            figures.push((begun.0.elapsed(), cpu_time() - begun.1));
+            figures.push((begun.0.elapsed(), cpu_since(begun.1)));
         }
         figures.sort();
         let (wall, cpu) = figures[RUNS / 2];

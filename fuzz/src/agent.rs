@@ -6,7 +6,6 @@ use backupd::config::Config;
 use backupd::source::files::patterns::{self, Patterns};
 use backupd::state::JobState;
 use chassis::failure::{Exit, exit_of};
-use chassis::schedule::Schedule;
 use restore::select::Selection;
 
 use crate::memory::{BASE, within};
@@ -35,7 +34,7 @@ fn check_config(config: &Config) {
         assert!(!config.depots_of(job).is_empty());
         assert!(config.depots_of(job).iter().all(|depot| config.depots.contains_key(depot)));
         if let Some(schedule) = &job.schedule {
-            assert!(Schedule::parse(schedule, job.time_zone).is_ok(), "{schedule}");
+            let _ = schedule.in_zone(job.time_zone);
         }
         let longest = [job.deadline, job.hook_timeout, job.jitter].into_iter().max();
         assert!(longest.is_some_and(|span| span.0.as_secs() <= 48 * 3600), "{longest:?}");

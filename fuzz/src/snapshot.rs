@@ -91,7 +91,7 @@ fn check_tree(tree: &Tree) {
         assert!(tree.length(block) > 0 && (block.pack as usize) < tree.packs.len());
         let _ = tree.path_of(block.file);
     }
-    for (number, file) in tree.files.iter().enumerate().filter(|(_, file)| file.is_wanted()) {
+    for (number, file) in tree.files.iter().enumerate() {
         for (at, length) in tree.zeros_of(number as u32) {
             assert!(at + length <= file.size, "{at} {length} {file:?}");
         }
