@@ -5,13 +5,14 @@
 //! Passwords are never printed nor serialized. TLS settings are not used here: a server on the same
 //! host is reached over its socket or loopback.
 
-mod syntax;
+pub(crate) mod syntax;
 
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use chassis::config::Secret;
 use chassis::failure::{Exit, Failure};
 
 use self::syntax::Line;
@@ -24,23 +25,6 @@ pub const FILE_LENGTH_MAX: u64 = 1 << 20;
 
 const SOCKET_DEFAULT: &str = "/run/mysqld/mysqld.sock";
 const PORT_DEFAULT: u16 = 3306;
-
-/// A text that must not be printed.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text itself: only for handing it to the server.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("…")
-    }
-}
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,7 +139,7 @@ impl OptionFile {
     fn set(&mut self, key: &str, value: String) -> Result<(), &'static str> {
         match key {
             "user" => self.user = Some(value),
-            "password" => self.password = Some(Secret(value)),
+            "password" => self.password = Some(Secret::new(value)),
             "socket" => self.socket = Some(PathBuf::from(value)),
             "host" => self.host = Some(value),
             "protocol" => self.protocol = Some(value),
@@ -200,7 +184,7 @@ mod tests {
             [client-server]\nuser=late\n";
         let options = read(&[("my.cnf", text)]).unwrap();
         assert_eq!(options.user.as_deref(), Some("other"));
-        assert_eq!(options.password.as_ref().map(Secret::reveal), Some("a#b \"c"));
+        assert_eq!(options.password.as_ref().map(Secret::expose), Some("a#b \"c"));
         assert_eq!(options.endpoint(), Endpoint::Socket("/run/x.sock".into()));
         assert!(!format!("{options:?}").contains("a#b"), "{options:?}");
     }

@@ -9,11 +9,12 @@ mod state;
 
 use std::time::Duration;
 
+use chassis::config::Secret;
 use chassis::failure::{Exit, Failure};
 use mysql_async::{Conn, OptsBuilder};
 
 pub use self::state::{GaleraState, ServerState};
-use crate::options::{Endpoint, OptionFile, Secret};
+use crate::options::{Endpoint, OptionFile};
 
 /// How long connecting and reading the state may take altogether.
 pub const READ_TIME_MAX: Duration = Duration::from_secs(30);
@@ -29,7 +30,7 @@ pub async fn connect(options: &OptionFile) -> Result<Conn, Failure> {
     let endpoint = options.endpoint();
     let builder = OptsBuilder::default()
         .user(Some(user_of(options)))
-        .pass(options.password.as_ref().map(Secret::reveal))
+        .pass(options.password.as_ref().map(Secret::expose))
         .prefer_socket(false);
     let builder = match &endpoint {
         Endpoint::Socket(path) => builder.socket(Some(path.to_string_lossy())),

@@ -41,7 +41,8 @@ pub struct Lab {
     pub depot: Arc<Depot>,
     recipients: Recipients,
     key: BlockKey,
-    time: DateTime<Utc>,
+    /// When the last backup began, by the clock of its host.
+    pub time: DateTime<Utc>,
 }
 
 /// What a run of a program said.
@@ -90,7 +91,7 @@ impl Lab {
             depot: Arc::new(depot),
             recipients: Recipients::parse(&[public]).unwrap(),
             key: BlockKey::generate(),
-            time: "2026-11-23T02:00:00Z".parse().unwrap(),
+            time: "2025-11-23T02:00:00Z".parse().unwrap(),
         }
     }
 
