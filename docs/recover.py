@@ -43,7 +43,8 @@ def snapshots(depot):
     found = sorted({(m[2], m[1]) for m in found if m})
     def is_ahead(began, id):
         began = datetime.datetime.strptime(began, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.timezone.utc)
-        return all(os.path.getmtime(path) + 3600 < began.timestamp() for path in candidates(depot, f"snapshot/{id}.age"))
+        arrived = [os.path.getmtime(path) for path in candidates(depot, f"snapshot/{id}.age")]
+        return max(arrived, default=0) + 3600 < began.timestamp()
     return [id for _, id in found], {id for began, id in found if is_ahead(began, id)}
 
 def find_manifest(depot, id):

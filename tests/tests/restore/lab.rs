@@ -79,7 +79,12 @@ impl Said {
 impl Lab {
     pub fn new() -> Self {
         // Not in /tmp: it may be a file system without extended attributes.
-        let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        Self::below(Path::new(env!("CARGO_TARGET_TMPDIR")))
+    }
+
+    /// One in a directory that other users can reach, too.
+    pub fn below(directory: &Path) -> Self {
+        let scratch = tempfile::tempdir_in(directory).unwrap();
         let directory = Some(DirectoryConfig { path: scratch.path().join("depot") });
         let config = StoreConfig { directory, ..StoreConfig::default() };
         let depot = Depot::init("lab", &config).unwrap();
