@@ -8,9 +8,10 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use depot::manifest::SnapshotKind;
 use tests::servers::mariadb::{MariaDb, Options};
 
-use crate::database::{Site, count};
+use crate::database::{Site, count, put_copy};
 
 /// Checksum and number of rows, as the server tells them.
 fn checksum(server: &MariaDb, table: &str) -> String {
@@ -104,6 +105,21 @@ fn a_table_that_is_not_there_is_named_before_anything_is_fetched() {
         said.expect_error(&format!("there is no table {table}"));
         assert!(!site.lab.path("there").exists());
     }
+}
+
+#[test]
+fn an_increment_that_names_no_parent_is_not_taken_for_a_full_backup() {
+    let mut site = Site::new();
+    site.back_up(false);
+    site.sell(1);
+    site.back_up(true);
+    let (_, copy) = site.last.take().unwrap();
+    let mut writer = site.lab.writer("orphan", SnapshotKind::Database, None);
+    let positions = put_copy(&mut writer, &copy);
+    writer.finish(Some(positions)).unwrap();
+    let said = site.lab.run(&["--target", "there", "--job", "orphan", "--prepare"]).expect(1);
+    said.expect_error("has only changes").expect_error("hint: ");
+    assert!(!site.lab.path("there").exists());
 }
 
 #[test]
