@@ -19,6 +19,11 @@ fn checksum(server: &MariaDb, table: &str) -> String {
     format!("{} {}", line.split_once('\t').unwrap().1.trim(), count(server, table))
 }
 
+/// So that the increment after it has changed pages only, and no record of what was renamed.
+fn checkpoint(site: &Site) {
+    site.sql("SET GLOBAL innodb_log_checkpoint_now = ON");
+}
+
 /// Restores one table of the chain and compares it with what the server has, then brings it back.
 fn assert_comes_back(site: &Site, table: &str, target: &str) {
     let expected = checksum(&site.server, table);
@@ -37,11 +42,11 @@ fn assert_comes_back(site: &Site, table: &str, target: &str) {
 fn a_table_that_was_renamed_between_two_backups_comes_back_whole() {
     let mut site = Site::new();
     site.sell(1);
+    checkpoint(&site);
     site.back_up(false);
-    // So that the tool sees a file of another name, not a record of the renaming.
     site.sql("RENAME TABLE shop.orders TO shop.sold");
     site.sql("INSERT INTO shop.sold VALUES (100001, 'after')");
-    site.sql("SET GLOBAL innodb_log_checkpoint_now = ON");
+    checkpoint(&site);
     site.back_up(true);
     assert_comes_back(&site, "shop.sold", "there");
 }
@@ -52,10 +57,11 @@ fn a_table_that_took_the_name_of_another_comes_back_whole() {
     site.sell(1);
     site.sql("CREATE TABLE shop.next LIKE shop.orders");
     site.sql("INSERT INTO shop.next SELECT id, REVERSE(what) FROM shop.orders");
+    checkpoint(&site);
     site.back_up(false);
     site.sql("RENAME TABLE shop.orders TO shop.past, shop.next TO shop.orders");
     site.sql("INSERT INTO shop.orders VALUES (100001, 'after')");
-    site.sql("SET GLOBAL innodb_log_checkpoint_now = ON");
+    checkpoint(&site);
     site.back_up(true);
     assert_comes_back(&site, "shop.orders", "there");
 }
@@ -64,10 +70,11 @@ fn a_table_that_took_the_name_of_another_comes_back_whole() {
 fn a_table_that_was_rebuilt_between_two_backups_comes_back_whole() {
     let mut site = Site::new();
     site.sell(1);
+    checkpoint(&site);
     site.back_up(false);
     site.sql("ALTER TABLE shop.orders FORCE, ALGORITHM = COPY");
     site.sell(10_001);
-    site.sql("SET GLOBAL innodb_log_checkpoint_now = ON");
+    checkpoint(&site);
     site.back_up(true);
     assert_comes_back(&site, "shop.orders", "there");
 }
@@ -98,7 +105,7 @@ fn a_table_that_is_not_there_is_named_before_anything_is_fetched() {
     let mut site = Site::new();
     site.back_up(false);
     site.sql("DROP TABLE shop.other");
-    site.sql("SET GLOBAL innodb_log_checkpoint_now = ON");
+    checkpoint(&site);
     site.back_up(true);
     for table in ["shop.nothing", "shop.other"] {
         let said = site.lab.run(&["--target", "there", "--table", table]).expect(4);
