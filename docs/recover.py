@@ -11,7 +11,7 @@ recover-by-hand.md. Each pack is checked against its SHA-256 and was authenticat
 single blocks are not checked: Python's standard library has no BLAKE3.
 Exit: 0 done, 1 failed, 2 wrong usage, 3 done but for the files named on standard error.
 """
-import argparse, base64, bisect, concurrent.futures, fnmatch, grp, hashlib, json, os, pwd, re, struct
+import argparse, base64, bisect, concurrent.futures, datetime, fnmatch, grp, hashlib, json, os, pwd, re, struct
 import subprocess, sys
 
 RECORD = struct.Struct("<IQII")  # number of the file, offset in it, offset in the pack's payload, stored length
@@ -36,10 +36,16 @@ def find(depot, name, size, checksum):
                 return path
 
 def snapshots(depot):
-    """Ids of all backups, oldest first: a backup exists if its manifest does."""
+    """Ids of all backups, oldest first, and those that say that they began an hour or more after they were stored:
+    a clock was wrong, and they would be the newest for years. A backup exists if its manifest does."""
     form = re.compile(r"(.+?--(\d{8}T\d{6}Z)--.+)\.age(\.\d)?")
     found = map(form.fullmatch, os.listdir(os.path.join(depot, "snapshot")))
-    return [id for _, id in sorted({(m[2], m[1]) for m in found if m})]
+    found = sorted({(m[2], m[1]) for m in found if m})
+    def is_ahead(began, id):
+        began = datetime.datetime.strptime(began, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.timezone.utc)
+        arrived = [os.path.getmtime(path) for path in candidates(depot, f"snapshot/{id}.age")]
+        return max(arrived, default=0) + 3600 < began.timestamp()
+    return [id for _, id in found], {id for began, id in found if is_ahead(began, id)}
 
 def find_manifest(depot, id):
     """The needs list knows its checksum; without one the largest candidate is taken, and its end must be there."""
@@ -238,13 +244,17 @@ def main():
     args = parser.parse_args()
     with open(os.path.join(args.depot, "depot.toml")) as text:
         re.search(r"^format *= *1$", text.read(), re.M) or fail("this is not a depot of format version 1")
-    found = [id for id in snapshots(args.depot) if args.job in (None, id.split("--")[0])]
+    found, ahead = snapshots(args.depot)
+    found = [id for id in found if args.job in (None, id.split("--")[0])]
     if args.list:
         return print("\n".join(found))
     args.target and args.identity or parser.error("--target and --identity are needed")
     kinds = sorted({" on ".join(id.split("--")[::2]) for id in found})
     if not args.snapshot and len(kinds) != 1:
         fail(f"choose with --job or --snapshot; there is: {', '.join(kinds) or 'nothing'}", 2)
+    if not args.snapshot:
+        [print(f"{id} is passed over: its clock was ahead", file=sys.stderr) for id in found if id in ahead]
+        found = [id for id in found if id not in ahead] or fail("choose with --snapshot: all clocks were ahead", 2)
     restore(args, args.snapshot or found[-1])
 
 main()

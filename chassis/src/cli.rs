@@ -51,6 +51,15 @@ impl Write for Stdout {
     }
 }
 
+/// A word for a shell, in quotes if it needs them.
+pub fn quoted(word: &str) -> String {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_=./:,+@%".contains(&b);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 #[derive(Debug)]
 struct StdoutClosed;
 
@@ -151,5 +160,12 @@ mod tests {
         let other = Err::<(), _>(broken()).context("send pack");
         assert!(forgive_closed_stdout(other).is_err());
         assert!(forgive_closed_stdout(Ok(())).is_ok());
+    }
+
+    #[test]
+    fn words_are_quoted_for_a_shell_only_if_they_need_it() {
+        assert_eq!(quoted("/srv/a-b_c.d"), "/srv/a-b_c.d");
+        assert_eq!(quoted("/srv/it's here"), r"'/srv/it'\''s here'");
+        assert_eq!(quoted(""), "''");
     }
 }

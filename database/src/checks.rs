@@ -109,16 +109,7 @@ fn tool_fits(state: &ServerState, at: &ToolAt) -> Check {
     if at.tool != wanted {
         return Check::bad(NAME, detail, format!("use {wanted} for {}", state.flavour));
     }
-    let fits = match at.tool {
-        BackupTool::MariaDb => at.server.same_series(state.version),
-        // Version 2.4 is built from 5.7 and reads 5.6 too; from 8.0 on each series has its own
-        // tool, not older than it.
-        BackupTool::Percona if at.server.major < 8 => {
-            matches!((state.version.major, state.version.minor), (5, 6 | 7))
-        }
-        BackupTool::Percona => at.server.same_series(state.version) && at.server >= state.version,
-    };
-    if fits {
+    if at.fits(state.version) {
         return Check::good(NAME, detail);
     }
     let Version { major, minor, .. } = state.version;

@@ -11,6 +11,7 @@ pub mod info;
 pub mod options;
 pub mod scratch;
 pub mod server;
+pub mod settings;
 pub mod tablespace;
 pub mod tool;
 pub mod version;

@@ -5,7 +5,7 @@
 //! Passwords are never printed nor serialized. TLS settings are not used here: a server on the same
 //! host is reached over its socket or loopback.
 
-mod syntax;
+pub(crate) mod syntax;
 
 use std::fmt;
 use std::fs::File;

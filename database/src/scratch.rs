@@ -1,11 +1,13 @@
 //! A server of our own on a prepared backup, to ask it about its tables.
 //!
 //! It listens on a socket in a private directory only, lets InnoDB write nothing
-//! (`innodb_read_only`), takes part in no cluster and no replication, and dies with its handle. It
-//! needs `mariadbd` on this host; nothing is installed as a service. Only tried with MariaDB; a
-//! `mysqld` of MySQL 8 has other options.
+//! (`innodb_read_only`), takes part in no cluster and no replication, and dies with its handle. Of
+//! the settings in the backup it believes those of [`crate::settings`]. It needs `mariadbd` on this
+//! host; nothing is installed as a service. Only tried with MariaDB; a `mysqld` of MySQL 8 has other
+//! options.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,6 +19,7 @@ use tempfile::TempDir;
 
 use crate::options::OptionFile;
 use crate::server::{block_on, connect};
+use crate::settings::{SETTINGS_FILE, SETTINGS_LENGTH_MAX, Settings};
 use crate::tablespace::TableName;
 
 /// How long the server may take to start. A prepared backup needs no recovery, so it is quick.
@@ -46,7 +49,8 @@ impl ScratchServer {
             .tempdir()
             .context("make directory for a socket")?;
         let socket = home.path().join("sock");
-        let mut command = command(program, &prepared, home.path(), &socket);
+        let settings = settings(&prepared, home.path())?;
+        let mut command = command(program, &prepared, home.path(), &socket, settings.as_deref());
         let log = File::create(home.path().join("log")).context("create log of scratch server")?;
         let child = command.stderr(log).spawn().map_err(|error| {
             Failure::new(Exit::Failed, format!("start {} on the backup", program.display()))
@@ -114,8 +118,28 @@ impl Drop for ScratchServer {
     }
 }
 
-fn command(program: &Path, prepared: &Path, home: &Path, socket: &Path) -> Command {
-    let settings = prepared.join("backup-my.cnf");
+/// The backup's own layout of InnoDB files, sifted and in a file of our own; none if it has none.
+fn settings(prepared: &Path, home: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let file = match File::open(prepared.join(SETTINGS_FILE)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).context("open settings of the backup"),
+    };
+    let mut text = Vec::new();
+    file.take(SETTINGS_LENGTH_MAX).read_to_end(&mut text).context("read settings of the backup")?;
+    let settings = Settings::sift(&String::from_utf8_lossy(&text));
+    let path = home.join(SETTINGS_FILE);
+    std::fs::write(&path, settings.text).context("write settings of the backup")?;
+    Ok(Some(path))
+}
+
+fn command(
+    program: &Path,
+    prepared: &Path,
+    home: &Path,
+    socket: &Path,
+    settings: Option<&Path>,
+) -> Command {
     let path = |name: &str, value: &Path| -> std::ffi::OsString {
         let mut option = std::ffi::OsString::from(name);
         option.push(value);
@@ -123,11 +147,10 @@ fn command(program: &Path, prepared: &Path, home: &Path, socket: &Path) -> Comma
     };
     let pid_file: PathBuf = home.join("pid");
     let mut command = Command::new(program);
-    // The backup's own layout of InnoDB files, and nothing of the server that is installed here.
-    command.arg(if settings.exists() {
-        path("--defaults-file=", &settings)
-    } else {
-        "--no-defaults".into()
+    // Nothing of the server that is installed here.
+    command.arg(match settings {
+        Some(settings) => path("--defaults-file=", settings),
+        None => "--no-defaults".into(),
     });
     command.arg(path("--datadir=", prepared));
     command.arg(path("--socket=", socket)).arg(path("--pid-file=", &pid_file));

@@ -23,6 +23,10 @@ use crate::filename::{filename_to_tablename, tablename_to_filename};
 /// The most files that one table is taken to have.
 pub const FILES_MAX: usize = 100_000;
 
+/// The extension of a file that lists the triggers of a table; each has a file of its own besides, under
+/// its own name. They are not brought back: a trigger makes sense only with what it calls.
+pub(crate) const TRIGGERS: &str = "TRG";
+
 /// A table in a database.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TableName {
@@ -118,6 +122,35 @@ pub fn has_renames<'a>(mut paths: impl Iterator<Item = &'a Path>) -> bool {
     })
 }
 
+/// That a backup does not have a table.
+pub fn no_table(name: &TableName) -> Failure {
+    Failure::new(Exit::Nothing, format!("there is no table {name} in this backup"))
+        .hint("names are case-sensitive; `backupctl show` lists the files of a backup")
+}
+
+/// The tablespace that the file of an increment changes: `t.ibd` of `t.ibd.delta` and `t.ibd.meta`.
+pub fn base_of(path: &Path) -> Option<PathBuf> {
+    let is_change = has_extension(path, "delta") || has_extension(path, "meta");
+    Some(path.with_extension("")).filter(|base| is_change && has_extension(base, "ibd"))
+}
+
+/// The tablespace that a file brings whole: `t.ibd` itself, or `t.new`, which takes its place.
+pub fn tablespace_of(path: &Path) -> Option<PathBuf> {
+    let is_whole = has_extension(path, "ibd") || has_extension(path, "new");
+    is_whole.then(|| path.with_extension("ibd"))
+}
+
+/// The number of the tablespace that the pages of an increment are of, as its `.meta` file says.
+pub fn space_of_meta(text: &str) -> Option<u32> {
+    let mut lines = text.lines().filter_map(|line| line.split_once('='));
+    lines.find(|(key, _)| key.trim() == "space_id")?.1.trim().parse().ok()
+}
+
+/// The number of a tablespace, as its first page says; `head` holds the beginning of its file.
+pub fn space_of_page(head: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(head.get(34..38)?.try_into().ok()?))
+}
+
 /// The files of a table in a prepared backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportedTable {
@@ -133,10 +166,7 @@ impl ExportedTable {
     ///
     /// Fails with [`Exit::Nothing`] if there are none.
     pub fn find(prepared: &Path, name: &TableName) -> anyhow::Result<Self> {
-        let nothing = || {
-            Failure::new(Exit::Nothing, format!("there is no table {name} in this backup"))
-                .hint("names are case-sensitive; `restore --plan` lists what is there")
-        };
+        let nothing = || no_table(name);
         let (directory, first) = name.file_prefix().ok_or_else(nothing)?;
         let directory = prepared.join(directory);
         let entries = match std::fs::read_dir(&directory) {
@@ -176,6 +206,11 @@ impl ExportedTable {
     /// Whether it is divided into partitions.
     pub fn is_partitioned(&self) -> bool {
         self.parts.keys().any(Option::is_some)
+    }
+
+    /// Whether it has triggers, which are not imported. Not known of MySQL 8, which keeps them elsewhere.
+    pub fn has_triggers(&self) -> bool {
+        self.files().any(|file| has_extension(file, TRIGGERS))
     }
 
     /// All its files.
@@ -265,6 +300,24 @@ mod tests {
         }
         assert!(has_renames([Path::new("db/t.ibd"), Path::new("db/10.ren")].into_iter()));
         assert!(!has_renames([Path::new("db/ren.ibd")].into_iter()));
+    }
+
+    #[test]
+    fn what_an_increment_changes_is_told_from_its_files() {
+        let path = |path: Option<PathBuf>| path.map(|path| path.display().to_string());
+        assert_eq!(path(base_of(Path::new("db/t.ibd.delta"))).unwrap(), "db/t.ibd");
+        assert_eq!(path(base_of(Path::new("db/t.ibd.meta"))).unwrap(), "db/t.ibd");
+        assert_eq!(path(base_of(Path::new("ibdata1.delta"))), None);
+        assert_eq!(path(tablespace_of(Path::new("db/t.new"))).unwrap(), "db/t.ibd");
+        assert_eq!(path(tablespace_of(Path::new("db/t.ibd"))).unwrap(), "db/t.ibd");
+        assert_eq!(path(tablespace_of(Path::new("db/t.ibd.delta"))), None);
+        let meta = "page_size = 16384\nzip_size = 0 \nspace_id = 4711\n";
+        assert_eq!(space_of_meta(meta), Some(4711));
+        assert_eq!(space_of_meta("page_size = 1"), None);
+        let mut page = vec![0; 38];
+        page[36..].copy_from_slice(&[0x12, 0x67]);
+        assert_eq!(space_of_page(&page), Some(4711));
+        assert_eq!(space_of_page(&page[1..]), None);
     }
 
     #[test]

@@ -69,34 +69,37 @@ const PERCONA: Facts = Facts {
     own_groups: &["xtrabackup"],
 };
 
-/// Options of the tools that a site may not set, because the run depends on them or they would show
-/// a secret.
+/// Options of the tools that a site may not set, nor any that begins so, because the run depends on
+/// them or they would show a secret.
 const OPTIONS_RESERVED: &[&str] = &[
-    "--password",
-    "-p",
-    "--defaults",
-    "--no-defaults",
-    "--print-defaults",
-    "--login-path",
-    "--backup",
-    "--prepare",
-    "--target-dir",
-    "--stream",
-    "--parallel",
-    "--throttle",
-    "--incremental",
-    "--galera-info",
-    "--socket",
-    "--compress",
-    "--encrypt",
-    "--export",
-    "--copy-back",
-    "--move-back",
-    "--apply-log-only",
-    "--history",
-    "--extra-lsndir",
-    "--fifo",
+    "password",
+    "defaults",
+    "no-defaults",
+    "print-defaults",
+    "login-path",
+    "backup",
+    "prepare",
+    "target-dir",
+    "stream",
+    "parallel",
+    "throttle",
+    "incremental",
+    "galera-info",
+    "socket",
+    "compress",
+    "encrypt",
+    "export",
+    "copy-back",
+    "move-back",
+    "apply-log-only",
+    "history",
+    "extra-lsndir",
+    "fifo",
+    "transition-key",
 ];
+
+/// What may stand before the name of any option: the tools understand it as part of the value.
+const OPTION_PREFIXES: &[&str] = &["loose-", "skip-", "disable-", "enable-", "maximum-"];
 
 impl BackupTool {
     /// The tool for a server.
@@ -134,6 +137,21 @@ pub struct ToolAt {
     /// The server that it was built from; it reads what that server writes, and older servers of
     /// the same series.
     pub server: Version,
+}
+
+impl ToolAt {
+    /// Whether it can back up, and prepare backups of, a server of this version.
+    pub fn fits(&self, server: Version) -> bool {
+        match self.tool {
+            BackupTool::MariaDb => self.server.same_series(server),
+            // Version 2.4 is built from 5.7 and reads 5.6 too; from 8.0 on each series has its own
+            // tool, not older than it.
+            BackupTool::Percona if self.server.major < 8 => {
+                matches!((server.major, server.minor), (5, 6 | 7))
+            }
+            BackupTool::Percona => self.server.same_series(server) && self.server >= server,
+        }
+    }
 }
 
 /// Finds a tool by asking the programs of its names for their version.
@@ -232,10 +250,7 @@ pub fn backup_command(at: &ToolAt, request: &BackupRequest) -> anyhow::Result<Co
 /// Refuses options of a site that the run depends on, or that would show a password to everybody.
 pub fn check_extra(extra: &[String]) -> Result<(), Failure> {
     for given in extra {
-        let long = given.replace('_', "-");
-        let is_reserved = OPTIONS_RESERVED.iter().any(|reserved| long.starts_with(reserved))
-            || !long.starts_with("--");
-        if is_reserved {
+        if !is_free(given) {
             // Only the name: what follows may be a secret.
             let name = given.split('=').next().unwrap_or_default();
             let name = if name.starts_with("--") { name } else { "-…" };
@@ -246,12 +261,27 @@ pub fn check_extra(extra: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whether an option is none of the reserved ones: not under a prefix, not cut short (the tools take every
+/// beginning of a name that is unique).
+fn is_free(given: &str) -> bool {
+    let Some(long) = given.strip_prefix("--") else { return false };
+    let name = long.split('=').next().unwrap_or_default().replace('_', "-");
+    let mut name = name.as_str();
+    while let Some(rest) = OPTION_PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)) {
+        name = rest;
+    }
+    !OPTIONS_RESERVED
+        .iter()
+        .any(|reserved| name.starts_with(reserved) || reserved.starts_with(name))
+}
+
 /// How a backup is made ready for a server to start on.
 #[derive(Clone, Debug, Default)]
 pub struct PrepareRequest {
     /// The unpacked full backup; it is changed in place.
     pub full: PathBuf,
-    /// Unpacked increments in the order in which they were taken; they are read only.
+    /// Unpacked increments in the order in which they were taken. The tool takes out of them what it has
+    /// applied: after a step that failed they have to be restored anew, as has the full backup.
     pub increments: Vec<PathBuf>,
     /// Make single tables ready for `IMPORT TABLESPACE`.
     pub export: bool,
@@ -371,13 +401,26 @@ mod tests {
 
     #[test]
     fn an_option_that_is_reserved_is_refused_without_its_value() {
-        for option in
-            ["--password=secret", "-psecret", "--stream=tar", "--defaults_file=x", "secret"]
-        {
+        for option in [
+            "--password=secret",
+            "-psecret",
+            "--stream=tar",
+            "--defaults_file=x",
+            "secret",
+            "--",
+            "--passwor=secret",
+            "--pass=secret",
+            "--loose-password=secret",
+            "--loose_skip-password=secret",
+            "--transition-key=secret",
+            "--targ=/tmp/secret",
+        ] {
             let error = check_extra(&[option.to_owned()]).expect_err(option);
             assert!(!error.to_string().contains("secret"), "{error}");
         }
-        assert!(check_extra(&["--lock-ddl-timeout=30".to_owned()]).is_ok());
+        for option in ["--lock-ddl-timeout=30", "--skip-ssl", "--open-files-limit=9000"] {
+            assert!(check_extra(&[option.to_owned()]).is_ok(), "{option}");
+        }
     }
 
     #[test]

@@ -104,8 +104,13 @@ impl Beneath {
         if rustix::process::geteuid().is_root() || stat.st_mode & 0o700 == 0o700 {
             return Ok(());
         }
-        let dir = self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
-        fs::fchmod(dir, Mode::from_raw_mode(stat.st_mode & 0o7777) | DIR_MODE)
+        self.set_mode(path, Mode::from_raw_mode(stat.st_mode & 0o7777) | DIR_MODE)
+    }
+
+    /// Sets the mode of what its owner may not even read: that takes a path, and an open one has no links in it.
+    fn set_mode(&self, path: &Path, mode: Mode) -> Result<(), Errno> {
+        let found = self.resolve(path, OFlags::PATH, Mode::empty())?;
+        fs::chmod(format!("/proc/self/fd/{}", found.as_raw_fd()), mode)
     }
 
     /// Opens a file for writing, making it with mode 0600 if it is not there.
@@ -114,7 +119,7 @@ impl Beneath {
         match self.resolve(path, flags, FILE_MODE) {
             // One of an earlier attempt that had its mode already, and we are not root.
             Err(Errno::ACCESS) => {
-                fs::fchmod(self.read(path)?, FILE_MODE)?;
+                self.set_mode(path, FILE_MODE)?;
                 Ok(self.resolve(path, flags, FILE_MODE)?.into())
             }
             result => Ok(result?.into()),

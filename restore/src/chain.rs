@@ -1,10 +1,13 @@
 //! A backup and what it builds on: found, read, and checked against what the depot has.
 
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use chassis::failure::{Exit, Failure, exit_of, hint_of};
 use chrono::{DateTime, Utc};
+use database::tablespace::{TableName, base_of, is_file_of, no_table, tablespace_of};
 use depot::crypt::Identities;
 use depot::depot::{Depot, SnapshotInfo, is_outage};
 use depot::manifest::{PackLine, SnapshotKind};
@@ -24,12 +27,14 @@ pub struct Loaded {
     pub tree: Tree,
     /// Where to, relative to the target.
     pub place: PathBuf,
+    /// Whether all of the backup was read, whatever was asked for.
+    pub is_whole: bool,
 }
 
 /// Reads the manifests of a backup and of those that it builds on; the full one comes first.
 ///
-/// Fails before anything is written if one of them is not in the depot. If tables of a database were renamed
-/// while one of the backups was taken, single tables cannot be told apart, and all of it is taken.
+/// Fails before anything is written if one of them is not in the depot, or if it has none of the tables. Where
+/// single tables cannot be told apart by the names of their files, all of it is taken.
 pub fn load(
     depot: &Depot,
     snapshots: &[SnapshotInfo],
@@ -38,11 +43,46 @@ pub fn load(
     selection: &Selection,
 ) -> Result<Vec<Loaded>> {
     let chain = load_only(depot, snapshots, id, identities, selection)?;
-    if selection.is_tables() && chain.iter().any(|loaded| loaded.tree.has_renames) {
-        tracing::warn!("tables were renamed while this backup was taken: all of it is restored");
-        return load_only(depot, snapshots, id, identities, &Selection::all());
+    let tables = selection.tables_wanted();
+    if tables.is_empty() {
+        return Ok(chain);
     }
-    Ok(chain)
+    let why = if chain.iter().any(|loaded| loaded.tree.has_renames) {
+        "tables were renamed or dropped while this backup was taken"
+    } else {
+        check_tables(&chain, tables)?;
+        if is_rooted(&chain) {
+            return Ok(chain);
+        }
+        "a table has another name, or is another one, in an earlier backup of the chain"
+    };
+    tracing::warn!("{why}: all of it is restored");
+    load_only(depot, snapshots, id, identities, &Selection::all())
+}
+
+/// The last backup of a chain names every table that there was, with all its pages or with those that changed.
+fn check_tables(chain: &[Loaded], tables: &[TableName]) -> Result<()> {
+    let last = &chain.last().expect("a chain has a backup").tree;
+    for table in tables {
+        let has = last.entries.iter().any(|node| is_file_of(&node.path, table));
+        ensure!(has, no_table(table));
+    }
+    Ok(())
+}
+
+/// Whether the pages of each changed tablespace have an earlier file of that name to go to. If not, it was renamed
+/// between two backups: the tool finds it by its number, if all files are there, and makes an empty one otherwise.
+fn is_rooted(chain: &[Loaded]) -> bool {
+    let mut known: HashSet<PathBuf> = HashSet::new();
+    for loaded in chain {
+        let paths = || loaded.tree.entries.iter().map(|node| &*node.path);
+        let has_base = |path: &Path| base_of(path).is_none_or(|base| known.contains(&base));
+        if !paths().all(has_base) {
+            return false;
+        }
+        known.extend(paths().filter_map(tablespace_of));
+    }
+    true
 }
 
 fn load_only(
@@ -52,25 +92,20 @@ fn load_only(
     identities: &Identities,
     selection: &Selection,
 ) -> Result<Vec<Loaded>> {
-    let mut chain = vec![id.clone()];
-    let mut trees = Vec::new();
-    loop {
-        let id = chain.last().expect("it begins with one");
+    let trees = follow(id, snapshots, |id| {
         let open = || SnapshotReader::open(depot, id, identities);
         let mut tree = Tree::read(open, selection)
             .map_err(with_advice)
             .with_context(|| format!("read backup {id} in depot `{}`", depot.name()))?;
         sort_by_pack(&mut tree);
         let parent = tree.head.parent.clone();
-        trees.push(tree);
-        let Some(parent) = parent else { break };
-        check_link(&chain, &parent, snapshots)?;
-        chain.push(parent);
-    }
-    trees.reverse();
+        Ok((tree, parent))
+    })?;
     check_kinds(&trees)?;
+    let is_whole = selection.is_all();
     let loaded = trees.into_iter().enumerate();
-    let chain: Vec<_> = loaded.map(|(link, tree)| Loaded { tree, place: place_of(link) }).collect();
+    let chain: Vec<_> =
+        loaded.map(|(link, (_, tree))| Loaded { tree, place: place_of(link), is_whole }).collect();
     check_chain(&chain)?;
     Ok(chain)
 }
@@ -86,11 +121,47 @@ fn with_advice(error: anyhow::Error) -> anyhow::Error {
     Failure::new(exit_of(&error), message).hint(hint).because(error).into()
 }
 
-fn check_kinds(trees: &[Tree]) -> Result<()> {
-    let is_chain = trees.len() > 1;
-    let is_database = trees.iter().all(|tree| tree.head.kind == SnapshotKind::Database);
+/// Reads a backup and those that it builds on, each by `read`, which tells the next; the full one comes first.
+fn follow<T>(
+    id: &SnapshotId,
+    snapshots: &[SnapshotInfo],
+    mut read: impl FnMut(&SnapshotId) -> Result<(T, Option<SnapshotId>)>,
+) -> Result<Vec<(SnapshotId, T)>> {
+    let mut chain = vec![id.clone()];
+    let mut found = Vec::new();
+    loop {
+        let (one, parent) = read(chain.last().expect("it begins with one"))?;
+        found.push(one);
+        let Some(parent) = parent else { break };
+        check_link(&chain, &parent, snapshots)?;
+        chain.push(parent);
+    }
+    Ok(chain.into_iter().zip(found).rev().collect())
+}
+
+/// The patterns of a selection that match nothing of a chain, as they were written.
+pub fn unmatched(chain: &[Loaded], patterns: &[Vec<u8>]) -> Result<Vec<String>> {
+    let mut unmatched = Vec::new();
+    for pattern in patterns {
+        let one = Selection::of(std::slice::from_ref(pattern))?;
+        let has = |tree: &Tree| {
+            let dirs = tree.dirs.iter().map(|dir| &dir.path);
+            let mut paths = dirs.chain(tree.entries.iter().map(|node| &node.path));
+            paths.any(|path| one.wants(path.as_os_str().as_bytes()))
+        };
+        if !chain.iter().any(|loaded| has(&loaded.tree)) {
+            unmatched.push(String::from_utf8_lossy(pattern).into_owned());
+        }
+    }
+    Ok(unmatched)
+}
+
+fn check_kinds(trees: &[(SnapshotId, Tree)]) -> Result<()> {
+    let trees = || trees.iter().map(|(_, tree)| tree);
+    let is_chain = trees().count() > 1;
+    let is_database = trees().all(|tree| tree.head.kind == SnapshotKind::Database);
     ensure!(!is_chain || is_database, "a backup of files builds on another one");
-    let is_empty = trees.iter().all(|tree| tree.entries.is_empty() && tree.dirs.is_empty());
+    let is_empty = trees().all(|tree| tree.entries.is_empty() && tree.dirs.is_empty());
     ensure!(
         !is_empty,
         Failure::new(Exit::Nothing, "nothing in the backup matches what was asked for")
@@ -117,19 +188,13 @@ pub fn plan_without_key(
     id: &SnapshotId,
     now: DateTime<Utc>,
 ) -> Result<Plan> {
-    let mut chain = vec![id.clone()];
-    let mut needs = Vec::new();
-    loop {
-        let found = depot.needs(chain.last().expect("it begins with one"))?;
-        let parent = found.parent.clone();
-        needs.push(found);
-        let Some(parent) = parent else { break };
-        check_link(&chain, &parent, snapshots)?;
-        chain.push(parent);
-    }
-    let present = present(depot, needs.iter().flat_map(|needs| &needs.packs))?;
-    let parts = chain.iter().zip(&needs).rev();
-    let parts = parts.map(|(id, needs)| link_of_needs(id, needs, &present)).collect();
+    let chain = follow(id, snapshots, |id| {
+        let needs = depot.needs(id)?;
+        let parent = needs.parent.clone();
+        Ok((needs, parent))
+    })?;
+    let present = present(depot, chain.iter().flat_map(|(_, needs)| &needs.packs))?;
+    let parts = chain.iter().map(|(id, needs)| link_of_needs(id, needs, &present)).collect();
     Ok(Plan::new(depot.name(), parts, now))
 }
 

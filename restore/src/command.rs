@@ -5,7 +5,7 @@
 //! standard error.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -20,20 +20,24 @@ use clap::{CommandFactory, Parser, Subcommand};
 use database::tablespace::TableName;
 use depot::crypt::Identities;
 use depot::depot::{Depot, SnapshotInfo};
+use depot::manifest::SnapshotKind;
 use depot::names::{HostName, JobName, SnapshotId};
 
-use crate::chain::{Loaded, load, plan, plan_without_key};
+use crate::chain::{Loaded, load, plan, plan_without_key, unmatched};
 use crate::config::{CONFIG_PATH, Config, open_first};
-use crate::plan::{Plan, Wanted, Which, choose};
+use crate::plan::{Chosen, Plan, Wanted, Which, choose};
+use crate::prepare::spaces::AnotherSpace;
 use crate::prepare::{Preparation, find_tool, positions_of};
 use crate::report::{Report, plan_text};
 use crate::run::{Options, free_bytes, restore};
 use crate::select::Selection;
-use crate::target::{Marker, look};
+use crate::target::{Found, Marker, look};
 
 /// Threads beyond the number of cores: while one waits for the depot or the disk, another decodes.
 const WORKERS_EXTRA: usize = 1;
 const WORKERS_MAX: usize = 256;
+/// Backups with a wrong time that are named.
+const PASSED_OVER_SHOWN_MAX: usize = 3;
 
 /// Restore a backup: files, a database, or parts of them.
 ///
@@ -141,12 +145,13 @@ pub fn run(arguments: &Arguments, stop: &Stop, bars: &Bars, now: DateTime<Utc>) 
     let identities = identities(arguments, &config)?;
     let depot = open_first(config.depots_to_try(arguments.depot.as_deref())?, stop)?;
     let snapshots = depot.snapshots()?;
-    let id = choose(&snapshots, &wanted)?;
+    let Chosen { id, passed_over } = choose(&snapshots, &wanted)?;
+    warn_of_clocks(&passed_over);
     let session = Session { arguments, depot: &depot, snapshots: &snapshots, stop, bars, now };
     match (identities, target) {
         (None, _) => session.show_plan_without_key(&id),
         (Some(identities), _) if arguments.plan => session.show_plan(&id, &identities),
-        (Some(identities), Some(target)) => session.restore(&id, &identities, target),
+        (Some(identities), Some(target)) => session.restore(&id, &identities, &target),
         (Some(_), None) => Err(no_target().into()),
     }
 }
@@ -160,6 +165,17 @@ fn print_help(command: &Command) -> Result<Exit> {
         Command::Man => chassis::cli::man(Arguments::command(), &mut out)?,
     }
     out.finish().map(|()| Exit::Done)
+}
+
+/// What was not chosen though its name says that it is newer.
+fn warn_of_clocks(passed_over: &[SnapshotId]) {
+    let mut ids = passed_over.iter().rev();
+    for id in ids.by_ref().take(PASSED_OVER_SHOWN_MAX) {
+        tracing::warn!("{id} is passed over: it says that it began after it had arrived");
+    }
+    if ids.len() > 0 {
+        tracing::warn!("so are {} more", ids.len());
+    }
 }
 
 /// A target, unless only the plan is wanted.
@@ -218,8 +234,9 @@ impl Session<'_> {
     }
 
     fn show_plan(&self, id: &SnapshotId, identities: &Identities) -> Result<Exit> {
-        let chain = self.load(id, identities)?;
+        let chain = self.load(id, identities, &self.selection()?)?;
         let mut plan = plan(self.depot, &chain, self.now)?;
+        plan.unmatched = unmatched(&chain, &self.patterns())?;
         self.preparation(&chain)?;
         self.look_at_target(&mut plan)?;
         self.print_plan(&plan)
@@ -236,17 +253,31 @@ impl Session<'_> {
         if !self.arguments.keep_going {
             plan.check()?;
         }
-        let is_whole = plan.is_complete() && plan.missing.is_empty();
+        let is_whole = plan.is_complete() && plan.missing.is_empty() && plan.unmatched.is_empty();
         Ok(if is_whole { Exit::Done } else { Exit::Partial })
     }
 
     fn look_at_target(&self, plan: &mut Plan) -> Result<()> {
         let Some(target) = &self.arguments.target else { return Ok(()) };
         let marker = Marker::new(plan.chosen().id.clone(), self.selection_texts(), self.now);
-        plan.found = Some(look(target, &marker, self.arguments.delta)?.0);
+        let found = look(target, &marker, self.arguments.delta)?.0;
+        self.check_delta(plan, found)?;
+        plan.found = Some(found);
         plan.free_bytes = free_bytes(target);
         plan.target = Some(target.clone());
         Ok(())
+    }
+
+    /// A tool that prepares a database takes whatever is in its directory for a part of it.
+    fn check_delta(&self, plan: &Plan, found: Found) -> Result<(), Failure> {
+        let is_database = plan.chosen().kind == SnapshotKind::Database;
+        let is_all = self.selection_texts().is_empty();
+        if found != Found::Existing || !is_database || !is_all || self.arguments.delete {
+            return Ok(());
+        }
+        let message = "a database cannot be restored beside other files";
+        Err(Failure::new(Exit::Usage, message)
+            .hint("add --delete to remove what the backup does not have, or name a new directory"))
     }
 
     fn selection_texts(&self) -> Vec<String> {
@@ -254,15 +285,25 @@ impl Session<'_> {
         paths.chain(self.arguments.table.iter().map(TableName::quoted)).collect()
     }
 
-    fn load(&self, id: &SnapshotId, identities: &Identities) -> Result<Vec<Loaded>> {
+    fn patterns(&self) -> Vec<Vec<u8>> {
         use std::os::unix::ffi::OsStrExt;
-        let selection = if self.arguments.table.is_empty() {
-            let patterns = self.arguments.path.iter().map(|path| path.as_bytes().to_vec());
-            Selection::of(&patterns.collect::<Vec<_>>())?
-        } else {
-            Selection::tables(self.arguments.table.clone())
-        };
-        load(self.depot, self.snapshots, id, identities, &selection)
+        self.arguments.path.iter().map(|path| path.as_bytes().to_vec()).collect()
+    }
+
+    fn selection(&self) -> Result<Selection> {
+        if self.arguments.table.is_empty() {
+            return Selection::of(&self.patterns());
+        }
+        Ok(Selection::tables(self.arguments.table.clone()))
+    }
+
+    fn load(
+        &self,
+        id: &SnapshotId,
+        identities: &Identities,
+        selection: &Selection,
+    ) -> Result<Vec<Loaded>> {
+        load(self.depot, self.snapshots, id, identities, selection)
     }
 
     /// The tool for preparing, if that is asked for.
@@ -282,9 +323,26 @@ impl Session<'_> {
         }))
     }
 
-    fn restore(&self, id: &SnapshotId, identities: &Identities, target: PathBuf) -> Result<Exit> {
+    fn restore(&self, id: &SnapshotId, identities: &Identities, target: &Path) -> Result<Exit> {
+        let chain = self.load(id, identities, &self.selection()?)?;
+        let result = match self.restore_chain(chain, identities, target) {
+            Err(error) if error.is::<AnotherSpace>() => {
+                tracing::warn!("{error:#}: all of the backup is restored");
+                let chain = self.load(id, identities, &Selection::all())?;
+                self.restore_chain(chain, identities, target)
+            }
+            result => result,
+        };
+        self.print_report(&result?)
+    }
+
+    fn restore_chain(
+        &self,
+        chain: Vec<Loaded>,
+        identities: &Identities,
+        target: &Path,
+    ) -> Result<Report> {
         let arguments = self.arguments;
-        let chain = self.load(id, identities)?;
         let prepare = self.preparation(&chain)?;
         let mut plan = plan(self.depot, &chain, self.now)?;
         self.look_at_target(&mut plan)?;
@@ -297,6 +355,7 @@ impl Session<'_> {
             // The report has commands with it, which may be run elsewhere.
             target: std::path::absolute(target).context("make path of target absolute")?,
             selection: self.selection_texts(),
+            unmatched: unmatched(&chain, &self.patterns())?,
             delta: arguments.delta,
             delete: arguments.delete,
             keep_going: arguments.keep_going,
@@ -310,7 +369,7 @@ impl Session<'_> {
         let shown = Bar::start(self.bars).follow(progress);
         let result = restore(self.depot, identities, chain, &options, self.now);
         drop(shown);
-        self.print_report(&result?)
+        result
     }
 
     fn print_report(&self, report: &Report) -> Result<Exit> {

@@ -24,10 +24,12 @@ use crate::tree::{AT_PLACE, Block, Tree, What, Zeros};
 /// Blocks of one file that one thread looks at in one go.
 const BLOCKS_AT_ONCE: usize = 256;
 
-/// Makes all directories, closed to others. With `delete`, what is in the way of one is removed.
-pub fn make_dirs(root: &Beneath, tree: &Tree, delete: bool) -> Result<()> {
+/// Makes all directories, closed to others. What is in the way of one is removed, unless nothing can be there.
+pub fn make_dirs(root: &Beneath, tree: &Tree, is_empty: bool) -> Result<()> {
     for dir in &tree.dirs {
-        clear(root, &dir.path, true, delete)?;
+        if !is_empty {
+            clear(root, &dir.path, true, false)?;
+        }
         root.make_dir(&dir.path)
             .with_context(|| format!("make {}", root.full(&dir.path).display()))?;
     }

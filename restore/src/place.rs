@@ -171,13 +171,19 @@ impl Placer<'_> {
         let owner = &self.place.tree.owners[placement.owner as usize];
         let ids = self.ids[placement.owner as usize];
         let set = root.at(&node.path, |parent, name| {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
             if let Some((uid, gid)) = ids {
-                fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+                let set = fs::chownat(parent, name, Some(uid), Some(gid), flags);
+                problems.note("set owner", set.map_err(Into::into));
             }
             for (key, value) in &owner.xattrs {
-                xattr::set(path_at(parent, name), key, value)?;
+                if ids.is_some() || !is_foreign(key) {
+                    let set = xattr::set(path_at(parent, name), key, value);
+                    problems.note(&format!("set {key}"), set);
+                }
             }
-            fs::utimensat(parent, name, &times(placement.mtime), AtFlags::SYMLINK_NOFOLLOW)?;
+            let set = fs::utimensat(parent, name, &times(placement.mtime), flags);
+            problems.note("set times", set.map_err(Into::into));
             Ok(())
         });
         problems.note("set attributes of link", set);
@@ -220,10 +226,13 @@ fn times((seconds, nanoseconds): (i64, u32)) -> Timestamps {
     Timestamps { last_access: time, last_modification: time }
 }
 
+fn is_foreign(xattr: &str) -> bool {
+    FOREIGN.iter().any(|prefix| xattr.starts_with(prefix))
+}
+
 /// Sets extended attributes and removes those that should not be there: a directory may have handed an access
 /// list down.
 fn set_xattrs(file: &File, owner: &Owner, is_root: bool, problems: &mut Problems<'_>) {
-    let is_foreign = |name: &str| FOREIGN.iter().any(|prefix| name.starts_with(prefix));
     let present: BTreeMap<String, Option<Vec<u8>>> = match file.list_xattr() {
         Ok(names) => names
             .filter_map(|name| name.into_string().ok())

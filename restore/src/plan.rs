@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use chassis::failure::{Exit, Failure};
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use depot::depot::SnapshotInfo;
 use depot::manifest::{PackLine, Problem, SnapshotKind, SnapshotState};
 use depot::names::{HostName, JobName, PackId, SnapshotId};
@@ -19,6 +19,8 @@ use crate::tree::Tree;
 
 /// Increments in one chain.
 pub const CHAIN_MAX: usize = 1000;
+/// How far a host's clock may be ahead of the depot's.
+const CLOCK_AHEAD_MAX: TimeDelta = TimeDelta::hours(1);
 
 /// The time by which a backup is chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,32 +44,59 @@ pub struct Wanted {
     pub host: Option<HostName>,
 }
 
+/// A backup that was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// Which.
+    pub id: SnapshotId,
+    /// Backups that were passed over because they say that they began after they had arrived.
+    pub passed_over: Vec<SnapshotId>,
+}
+
 /// Chooses a backup.
+///
+/// One that says that it began after it had arrived is from a host whose clock was wrong: by its time it would
+/// be the newest for as long as the clock was ahead. It is chosen by its name alone.
 ///
 /// Fails with [`Exit::Usage`] and a list if backups of several jobs or hosts are left to choose from, and with
 /// [`Exit::Nothing`] if none matches.
-pub fn choose(snapshots: &[SnapshotInfo], wanted: &Wanted) -> Result<SnapshotId, Failure> {
-    let fits = |id: &&SnapshotId| {
-        wanted.job.as_ref().is_none_or(|job| *job == id.job)
-            && wanted.host.as_ref().is_none_or(|host| *host == id.host)
+pub fn choose(snapshots: &[SnapshotInfo], wanted: &Wanted) -> Result<Chosen, Failure> {
+    let fits = |info: &&SnapshotInfo| {
+        wanted.job.as_ref().is_none_or(|job| *job == info.id.job)
+            && wanted.host.as_ref().is_none_or(|host| *host == info.id.host)
     };
-    let found: Vec<&SnapshotId> = snapshots.iter().map(|info| &info.id).filter(fits).collect();
-    let chosen = match &wanted.which {
-        Which::Id(id) => found.iter().find(|found| **found == id),
-        Which::Latest => {
-            refuse_several(&found)?;
-            found.iter().max()
-        }
-        Which::At(time) => {
-            refuse_several(&found)?;
-            found.iter().filter(|id| id.time <= *time).max()
-        }
+    let found: Vec<&SnapshotInfo> = snapshots.iter().filter(fits).collect();
+    let ids = |infos: &[&SnapshotInfo]| infos.iter().map(|info| info.id.clone()).collect();
+    let all: Vec<SnapshotId> = ids(&found);
+    if let Which::Id(id) = &wanted.which {
+        let chosen = all.contains(id).then(|| Chosen { id: id.clone(), passed_over: Vec::new() });
+        return chosen.ok_or_else(|| nothing(&all, wanted));
+    }
+    refuse_several(&all)?;
+    let (ahead, sound): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|info| info.id.time > info.arrived + CLOCK_AHEAD_MAX);
+    let is_before = |id: &&SnapshotId| match wanted.which {
+        Which::At(time) => id.time <= time,
+        _ => true,
     };
-    chosen.map(|id| (*id).clone()).ok_or_else(|| nothing(&found, wanted))
+    let sound: Vec<SnapshotId> = ids(&sound);
+    let passed_over: Vec<SnapshotId> = ids(&ahead);
+    let chosen = sound.iter().filter(is_before).max().cloned();
+    match (chosen, passed_over.iter().max()) {
+        (Some(id), _) => Ok(Chosen { id, passed_over }),
+        (None, Some(last)) if sound.is_empty() => Err(all_ahead(last)),
+        (None, _) => Err(nothing(&all, wanted)),
+    }
+}
+
+fn all_ahead(last: &SnapshotId) -> Failure {
+    let message = "there are only backups from a host whose clock was ahead";
+    Failure::new(Exit::Nothing, message)
+        .hint(format!("choose one by its name: `--snapshot {last}`"))
 }
 
 /// The newest backup of something else would be a bad surprise.
-fn refuse_several(found: &[&SnapshotId]) -> Result<(), Failure> {
+fn refuse_several(found: &[SnapshotId]) -> Result<(), Failure> {
     let pairs: BTreeSet<_> = found.iter().map(|id| (&id.job, &id.host)).collect();
     if pairs.len() < 2 {
         return Ok(());
@@ -77,7 +106,7 @@ fn refuse_several(found: &[&SnapshotId]) -> Result<(), Failure> {
     Err(Failure::new(Exit::Usage, message).hint("choose with --job and --host, or with --snapshot"))
 }
 
-fn nothing(found: &[&SnapshotId], wanted: &Wanted) -> Failure {
+fn nothing(found: &[SnapshotId], wanted: &Wanted) -> Failure {
     let time = |time: &DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Secs, true);
     let message = match &wanted.which {
         Which::Id(id) => format!("there is no backup {id}"),
@@ -149,6 +178,8 @@ pub struct Plan {
     pub fetch_bytes: u64,
     /// What is not in the depot, or not with its size.
     pub missing: Vec<MissingPack>,
+    /// What was asked for and is not in the backup.
+    pub unmatched: Vec<String>,
 }
 
 /// One backup of a plan.
@@ -267,6 +298,7 @@ impl Plan {
             bytes: links.iter().map(|link| link.bytes).sum(),
             fetch_bytes: links.iter().map(|link| link.fetch_bytes).sum(),
             missing: missing.into_iter().flatten().collect(),
+            unmatched: Vec::new(),
             links,
         }
     }
@@ -298,8 +330,8 @@ mod tests {
     use super::*;
 
     fn info(id: &str) -> SnapshotInfo {
-        let arrived = DateTime::UNIX_EPOCH;
-        SnapshotInfo { id: id.parse().unwrap(), arrived, manifest_bytes: 1 }
+        let id: SnapshotId = id.parse().unwrap();
+        SnapshotInfo { arrived: id.time + TimeDelta::minutes(20), id, manifest_bytes: 1 }
     }
 
     fn wanted(which: Which, job: Option<&str>) -> Wanted {
@@ -317,7 +349,7 @@ mod tests {
         let snapshots: Vec<_> = SITE.iter().map(|id| info(id)).collect();
         let check = |which: Which, expected: usize| {
             assert_eq!(
-                choose(&snapshots, &wanted(which, None)).unwrap().to_string(),
+                choose(&snapshots, &wanted(which, None)).unwrap().id.to_string(),
                 SITE[expected]
             );
         };
@@ -333,6 +365,26 @@ mod tests {
     }
 
     #[test]
+    fn a_backup_from_the_future_is_chosen_by_its_name_alone() {
+        let mut snapshots: Vec<_> = SITE.iter().map(|id| info(id)).collect();
+        snapshots[2].arrived = snapshots[2].id.time - TimeDelta::minutes(61);
+        let future = snapshots[2].id.clone();
+        let later = Which::At("2027-01-01T00:00:00Z".parse().unwrap());
+        for which in [Which::Latest, later] {
+            let chosen = choose(&snapshots, &wanted(which, None)).unwrap();
+            assert_eq!(chosen.id.to_string(), SITE[1]);
+            assert_eq!(chosen.passed_over, std::slice::from_ref(&future));
+        }
+        let chosen = choose(&snapshots, &wanted(Which::Id(future.clone()), None)).unwrap();
+        assert_eq!((chosen.id, chosen.passed_over.len()), (future, 0));
+        let failure = choose(&snapshots[2..], &wanted(Which::Latest, None)).unwrap_err();
+        assert!(failure.hint.unwrap().contains(SITE[2]), "{}", failure.message);
+        snapshots[2].arrived += TimeDelta::minutes(2);
+        let chosen = choose(&snapshots, &wanted(Which::Latest, None)).unwrap();
+        assert_eq!((chosen.id.to_string().as_str(), chosen.passed_over.len()), (SITE[2], 0));
+    }
+
+    #[test]
     fn several_jobs_are_refused_with_their_names() {
         let mut snapshots: Vec<_> = SITE.iter().map(|id| info(id)).collect();
         snapshots.push(info("db--20261123T030000Z--db1"));
@@ -340,7 +392,7 @@ mod tests {
         assert_eq!(failure.exit, Exit::Usage);
         assert!(failure.message.contains("db of db1, site of web1"), "{failure}");
         let chosen = choose(&snapshots, &wanted(Which::Latest, Some("site"))).unwrap();
-        assert_eq!(chosen.to_string(), SITE[2]);
+        assert_eq!(chosen.id.to_string(), SITE[2]);
         let failure = choose(&snapshots, &wanted(Which::Latest, Some("mail"))).unwrap_err();
         assert_eq!(failure.exit, Exit::Nothing);
     }

@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use chassis::failure::{Exit, Failure};
 use chassis::retry::Stop;
-use database::info::Positions;
-use database::scratch::ScratchServer;
-use database::tablespace::{ExportedTable, TableName, import_steps};
-use database::tool::{self, BackupTool, PrepareRequest, ToolAt};
+use database::info::{BackupKind, Positions};
+use database::tablespace::TableName;
+use database::tool::{self, PrepareRequest, ToolAt};
 use database::version::Version;
 use depot::manifest::{Head, SnapshotKind};
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::beneath::Beneath;
@@ -29,7 +29,11 @@ use crate::owners::{Ids, number_of};
 use crate::plan::place_of;
 use crate::report::Report;
 use crate::share::check_stop;
-use crate::target::{INCREMENTS, remove_tree};
+use crate::target::{INCREMENTS, Target, remove_tree};
+
+pub mod settings;
+pub mod spaces;
+pub mod steps;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long the tool may take to end after it was asked to.
@@ -66,8 +70,15 @@ fn wrong_kind(head: &Head) -> Failure {
         .hint("--prepare and --table are for databases; choose one with --job")
 }
 
-/// Checks that each backup of a chain continues the one before it.
+/// Checks that a chain of a database begins with all pages, and that each backup continues the one before it.
 pub fn check_chain(chain: &[Loaded]) -> Result<()> {
+    let first = &chain.first().context("a chain has a backup")?.tree.head;
+    if first.kind == SnapshotKind::Database && positions_of(first)?.kind != BackupKind::Full {
+        let message = format!("{} has only changes, and names no backup that they go to", first.id);
+        return Err(Failure::new(Exit::Failed, message)
+            .hint("choose another backup: a full one")
+            .into());
+    }
     for pair in chain.windows(2) {
         let (parent, child) = (&pair[0].tree.head, &pair[1].tree.head);
         positions_of(child)?
@@ -81,12 +92,15 @@ pub fn check_chain(chain: &[Loaded]) -> Result<()> {
 pub fn find_tool(positions: &Positions) -> Result<ToolAt> {
     let found = tool::find(positions.tool)?;
     let server: Version = positions.server_version.parse().context("read version of server")?;
-    if !found.server.same_series(server) {
+    if !found.fits(server) {
         let message = format!(
             "{} {} cannot prepare a backup of {} {server}",
             found.tool, found.server, positions.flavour
         );
-        let hint = format!("install {} of the server's series", found.tool.facts().package);
+        let hint = format!(
+            "install {} of the server's series, as new as the server",
+            found.tool.facts().package
+        );
         return Err(Failure::new(Exit::Failed, message).hint(hint).into());
     }
     if found.server < server {
@@ -97,14 +111,15 @@ pub fn find_tool(positions: &Positions) -> Result<ToolAt> {
 
 /// Prepares what was restored into `target`, of so many links.
 pub fn run(
-    target: &Beneath,
+    target: &Target,
     links: usize,
     preparation: &Preparation,
     set_owner: bool,
     stop: &Stop,
     report: &mut Report,
 ) -> Result<()> {
-    let full = target.path();
+    let root = &target.root;
+    let full = root.path();
     let request = PrepareRequest {
         full: full.to_owned(),
         increments: (1..links).map(|link| full.join(place_of(link))).collect(),
@@ -113,18 +128,20 @@ pub fn run(
     };
     let path = log_path(full)?;
     let mut log = open_log(&path)?;
-    for command in tool::prepare_commands(&preparation.tool, &request)? {
+    settings::sift(root, links, report)?;
+    for mut command in tool::prepare_commands(&preparation.tool, &request)? {
+        command.stdin(target.hold()?);
         run_tool(command, &mut log, &path, stop)?;
     }
-    remove_tree(target, Path::new(INCREMENTS))?;
+    remove_tree(root, Path::new(INCREMENTS))?;
     report.notices.push(format!("what the tool said is in {}", path.display()));
     if preparation.tables.is_empty() {
-        report.next_steps = start_steps(full, preparation.tool.tool);
+        report.next_steps = steps::start(full, preparation.tool.tool);
     } else {
-        import(full, preparation, report)?;
+        steps::import(full, preparation, report)?;
     }
     if set_owner {
-        give_to_server(target, report)?;
+        give_to_server(root, report)?;
     }
     Ok(())
 }
@@ -137,10 +154,29 @@ fn log_path(target: &Path) -> Result<PathBuf> {
     Ok(target.with_file_name(name))
 }
 
+/// What is there may be a trap: a link, or a name of a file that matters, which root would write over.
 fn open_log(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
-    options.create(true).truncate(true).read(true).write(true).mode(0o600);
-    options.open(path).with_context(|| format!("write {}", path.display()))
+    options.create(true).read(true).write(true).mode(0o600);
+    options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
+    let refuse = |what: &str| {
+        Failure::new(Exit::Failed, format!("write {}: {what}", path.display()))
+            .hint("remove it, or choose a target in a directory that only you can write into")
+    };
+    let log = match options.open(path) {
+        Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+            return Err(refuse("it is a symbolic link").into());
+        }
+        log => log.with_context(|| format!("write {}", path.display()))?,
+    };
+    let found = log.metadata().with_context(|| format!("look at {}", path.display()))?;
+    let is_ours = found.uid() == rustix::process::geteuid().as_raw();
+    ensure!(
+        found.is_file() && found.nlink() == 1 && is_ours,
+        refuse("it is not a file of ours with this name alone")
+    );
+    log.set_len(0).with_context(|| format!("write {}", path.display()))?;
+    Ok(log)
 }
 
 fn run_tool(mut command: Command, log: &mut File, path: &Path, stop: &Stop) -> Result<()> {
@@ -148,7 +184,7 @@ fn run_tool(mut command: Command, log: &mut File, path: &Path, stop: &Stop) -> R
     let start = log.seek(SeekFrom::End(0)).context("read log")?;
     let output = || log.try_clone().context("open log again");
     command.stdout(output()?).stderr(output()?);
-    tracing::info!("running {}", command_line(&command));
+    tracing::info!("running {}", steps::command_line(&command));
     let program = command.get_program().to_string_lossy().into_owned();
     let child = command.process_group(0).spawn();
     let status = wait(child.with_context(|| format!("start {program}"))?, stop)?;
@@ -201,100 +237,6 @@ fn tail(log: &mut File, start: u64) -> Result<String> {
     Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
-/// The steps that bring the tables into a running server.
-fn import(prepared: &Path, preparation: &Preparation, report: &mut Report) -> Result<()> {
-    let found: Vec<ExportedTable> = preparation
-        .tables
-        .iter()
-        .map(|table| ExportedTable::find(prepared, table))
-        .collect::<Result<_>>()?;
-    let server = ScratchServer::start(&preparation.server, prepared);
-    for table in &found {
-        let create = server.as_ref().map(|server| server.create_statement(&table.name));
-        report.next_steps.push(format!("-- {}", table.name));
-        match create {
-            Ok(Ok(create)) => {
-                let steps = import_steps(table, &create, &table.name)?;
-                report.next_steps.extend(steps.iter().map(|step| format!("{step}")));
-            }
-            Ok(Err(error)) => note_files(table, &error, report),
-            Err(error) => note_files(table, error, report),
-        }
-    }
-    Ok(())
-}
-
-/// Without the statement that made the table, the files at least.
-fn note_files(table: &ExportedTable, error: &anyhow::Error, report: &mut Report) {
-    report.notices.push(format!("how {} was made could not be asked: {error:#}", table.name));
-    let name = table.name.quoted();
-    let steps = [
-        format!("-- make {name} as it was (the same columns and indexes), then"),
-        format!("ALTER TABLE {name} DISCARD TABLESPACE;"),
-        "-- copy these into the server's data directory, owned by mysql".to_owned(),
-    ];
-    report.next_steps.extend(steps);
-    report.next_steps.extend(table.files().map(|file| format!("--   {}", file.display())));
-    report.next_steps.push(format!("ALTER TABLE {name} IMPORT TABLESPACE;"));
-}
-
-/// What comes after a whole server was prepared.
-fn start_steps(target: &Path, tool: BackupTool) -> Vec<String> {
-    let target = std::path::absolute(target).unwrap_or_else(|_| target.to_owned());
-    let (program, unit) = match tool {
-        BackupTool::MariaDb => ("mariadbd", "mariadb"),
-        BackupTool::Percona => ("mysqld", "mysql"),
-    };
-    let dir = quoted(&target.to_string_lossy());
-    vec![
-        "# look at it with a server of its own; end it with Ctrl-C".to_owned(),
-        format!(
-            "{program} --no-defaults --datadir={dir} --socket=/tmp/restored.sock \
-             --skip-networking --user=mysql"
-        ),
-        "# or put it in the place of the lost one".to_owned(),
-        format!("systemctl stop {unit}; mv /var/lib/mysql /var/lib/mysql.lost"),
-        format!("mv {dir} /var/lib/mysql && systemctl start {unit}"),
-    ]
-}
-
-/// What comes after a database was restored and not prepared.
-pub fn prepare_steps(target: &Path, links: usize, positions: &Positions) -> Vec<String> {
-    let facts = positions.tool.facts();
-    let at = ToolAt {
-        tool: positions.tool,
-        path: PathBuf::from(facts.programs[0]),
-        version: facts.version_min,
-        server: facts.version_min,
-    };
-    let request = PrepareRequest {
-        full: target.to_owned(),
-        increments: (1..links).map(|link| target.join(place_of(link))).collect(),
-        ..PrepareRequest::default()
-    };
-    let mut steps = vec!["# no server can start on it yet: --prepare does this".to_owned()];
-    let commands = tool::prepare_commands(&at, &request).unwrap_or_default();
-    steps.extend(commands.iter().map(command_line));
-    if links > 1 {
-        steps.push(format!("rm -r {}", quoted(&target.join(INCREMENTS).to_string_lossy())));
-    }
-    steps
-}
-
-fn command_line(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
-}
-
-/// A word for a shell, in quotes if it needs them.
-fn quoted(word: &str) -> String {
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_=./:,+@%".contains(&b);
-    if !word.is_empty() && word.bytes().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 /// Gives all files to the server's user, if this host has one.
 fn give_to_server(target: &Beneath, report: &mut Report) -> Result<()> {
     let (Some(uid), Some(gid)) = (number_of("passwd", "mysql"), number_of("group", "mysql")) else {
@@ -325,13 +267,6 @@ fn give_to_server(target: &Beneath, report: &mut Report) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_are_quoted_for_a_shell_only_if_they_need_it() {
-        assert_eq!(quoted("/srv/a-b_c.d"), "/srv/a-b_c.d");
-        assert_eq!(quoted("/srv/it's here"), r"'/srv/it'\''s here'");
-        assert_eq!(quoted(""), "''");
-    }
 
     #[test]
     fn a_tool_that_is_stopped_ends_with_all_that_it_started() {

@@ -51,6 +51,8 @@ pub struct Report {
     pub problems: Vec<Problem>,
     /// Files that were not as they should be when the backup was taken.
     pub problems_of_backup: Vec<Problem>,
+    /// What was asked for and is not in the backup.
+    pub unmatched: Vec<String>,
     /// What is in the target and not in the backup.
     pub extra: Vec<String>,
     /// What was removed from the target.
@@ -80,6 +82,7 @@ impl Report {
             damage: Vec::new(),
             problems: Vec::new(),
             problems_of_backup: Vec::new(),
+            unmatched: Vec::new(),
             extra: Vec::new(),
             deleted: Vec::new(),
             notices: Vec::new(),
@@ -87,9 +90,10 @@ impl Report {
         }
     }
 
-    /// Whether everything that was backed up is there as it was.
+    /// Whether everything that was asked for is there as it was.
     pub fn is_whole(&self) -> bool {
         let is_sound = self.damage.is_empty() && self.problems.is_empty();
+        let is_sound = is_sound && self.unmatched.is_empty();
         is_sound && self.state == SnapshotState::Complete && self.problems_of_backup.is_empty()
     }
 
@@ -123,6 +127,7 @@ impl Report {
         list(&mut text, "not whole", &self.damage, damage);
         list(&mut text, "not as it was", &self.problems, problem);
         list(&mut text, "not sound in the backup", &self.problems_of_backup, problem);
+        list(&mut text, "nothing in the backup matches", &self.unmatched, String::clone);
         list(&mut text, "not in the backup, left alone", &self.extra, String::clone);
         list(&mut text, "not in the backup, removed", &self.deleted, String::clone);
         if !self.next_steps.is_empty() {
@@ -167,7 +172,8 @@ pub fn plan_text(plan: &Plan) -> String {
     let chosen = plan.chosen();
     let age = Duration::from_secs(plan.age_seconds.unsigned_abs());
     line("backup", format_args!("{} ({})", chosen.id, kind_word(chosen.kind)));
-    line("from", format_args!("{}, {} ago", time(chosen.id.time), format_duration(age)));
+    let when = if plan.age_seconds < 0 { "ahead of this host's clock" } else { "ago" };
+    line("from", format_args!("{}, {} {when}", time(chosen.id.time), format_duration(age)));
     line("depot", format_args!("{}", plan.depot));
     if plan.links.len() > 1 {
         for (number, link) in plan.links.iter().enumerate() {
@@ -204,6 +210,7 @@ pub fn plan_text(plan: &Plan) -> String {
         format!("{}: {}{}", m.pack, m.what, crate::fetch::hurt(&m.files))
     };
     list(&mut text, "missing packs", &plan.missing, missing);
+    list(&mut text, "nothing in the backup matches", &plan.unmatched, String::clone);
     text
 }
 

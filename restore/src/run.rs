@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use chassis::progress::Progress;
 use chassis::retry::Stop;
 use chrono::{DateTime, Utc};
+use database::tablespace::TableName;
 use depot::crypt::Identities;
 use depot::depot::Depot;
 use depot::manifest::SnapshotKind;
@@ -19,7 +20,7 @@ use crate::chain::Loaded;
 use crate::existing::{Options as ExistingOptions, keep_what_fits, make_dirs};
 use crate::fetch::{Damage, Fetch, fetch, sort_by_pack};
 use crate::place::{Place, place};
-use crate::prepare::{self, Preparation};
+use crate::prepare::{self, Preparation, settings, spaces, steps};
 use crate::report::Report;
 use crate::share::check_stop;
 use crate::target::{Found, Marker, Target, extra, remove_tree};
@@ -32,6 +33,8 @@ pub struct Options {
     pub target: PathBuf,
     /// The parts that were asked for, as they were written; all if empty.
     pub selection: Vec<String>,
+    /// Those of them that are not in the backup.
+    pub unmatched: Vec<String>,
     /// Whether the target may have something in it.
     pub delta: bool,
     /// Whether what the backup does not have is removed from it.
@@ -52,6 +55,13 @@ pub struct Options {
     pub progress: Arc<Progress>,
 }
 
+impl Options {
+    /// The tables that are to be made ready for import; none if something else is restored.
+    fn tables(&self) -> &[TableName] {
+        self.prepare.as_ref().map_or(&[], |preparation| &preparation.tables)
+    }
+}
+
 /// Restores a chain that was read. What is at its place already is not fetched.
 pub fn restore(
     depot: &Depot,
@@ -62,9 +72,13 @@ pub fn restore(
 ) -> Result<Report> {
     let clock = Instant::now();
     let chosen = chain.last().expect("a chain has a backup").tree.head.clone();
+    let is_database = chosen.kind == SnapshotKind::Database;
+    let positions = is_database.then(|| prepare::positions_of(&chosen)).transpose()?;
+    let is_selected = chain.iter().any(|loaded| !loaded.is_whole);
     let marker = Marker::new(chosen.id.clone(), options.selection.clone(), now);
     let target = Target::open(&options.target, &marker, options.delta)?;
     let mut report = Report::new(&chosen, depot.name(), &target);
+    report.unmatched.clone_from(&options.unmatched);
     let session = Session { depot, identities, options, target: &target };
     let mut parts = Vec::new();
     for loaded in chain {
@@ -75,30 +89,41 @@ pub fn restore(
     for part in &parts {
         session.place(part, &mut report)?;
     }
+    let is_root_restored = parts.iter().any(Part::has_root);
+    if is_selected && !options.tables().is_empty() {
+        spaces::check(&parts)?;
+    }
     let links = parts.len();
     drop(parts);
     if let Some(preparation) = &options.prepare {
         options.progress.begin("prepare", 0);
         let (set_owner, stop) = (options.set_owner, &options.stop);
-        prepare::run(&target.root, links, preparation, set_owner, stop, &mut report)?;
-    } else if chosen.kind == SnapshotKind::Database {
-        let positions = prepare::positions_of(&chosen)?;
-        report.next_steps = prepare::prepare_steps(&options.target, links, &positions);
+        prepare::run(&target, links, preparation, set_owner, stop, &mut report)?;
+    } else if let Some(positions) = positions {
+        settings::look(&target.root, links, &mut report)?;
+        report.next_steps = steps::before_start(&options.target, links, &positions);
     }
-    session.finish(&mut report)?;
+    session.finish(&mut report, is_root_restored)?;
     report.seconds = clock.elapsed().as_secs_f64();
     Ok(report)
 }
 
 /// One backup of the chain, whose content is in the target.
-struct Part {
-    tree: Tree,
+pub struct Part {
+    /// What was restored.
+    pub tree: Tree,
     /// Relative to the target.
     place: PathBuf,
-    root: Beneath,
+    /// Where it is.
+    pub root: Beneath,
 }
 
 impl Part {
+    /// Whether the target itself is part of it.
+    fn has_root(&self) -> bool {
+        self.tree.dirs.iter().any(|dir| &*dir.path == Path::new(".") && dir.attributes.is_some())
+    }
+
     /// All names that it has, from the target on.
     fn names(&self) -> impl Iterator<Item = PathBuf> {
         let dirs = self.tree.dirs.iter().map(|dir| &*dir.path);
@@ -130,10 +155,11 @@ impl Session<'_> {
         let options = self.options;
         let (workers, stop, progress) = (options.workers, &options.stop, &*options.progress);
         check_stop(stop)?;
-        let Loaded { mut tree, place } = loaded;
+        let Loaded { mut tree, place, .. } = loaded;
         let root = self.target.root.make_root(&place)?;
-        make_dirs(&root, &tree, self.may_delete())?;
-        if self.target.found != Found::New {
+        let is_new = self.target.found == Found::New;
+        make_dirs(&root, &tree, is_new)?;
+        if !is_new {
             let existing = ExistingOptions { workers, delete: self.may_delete(), stop, progress };
             report.bytes_kept += keep_what_fits(&root, &mut tree, existing)?;
             sort_by_pack(&mut tree);
@@ -164,7 +190,9 @@ impl Session<'_> {
 
     /// Removes or names what the backup does not have.
     fn handle_extra(&self, parts: &[Part], report: &mut Report) -> Result<()> {
-        if self.target.found == Found::New || !self.options.selection.is_empty() {
+        // Of a directory with something else in it, parts say nothing about the rest.
+        let is_part = !self.options.selection.is_empty() && !self.target.owned;
+        if self.target.found == Found::New || is_part {
             return Ok(());
         }
         let root = &self.target.root;
@@ -183,7 +211,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn finish(&self, report: &mut Report) -> Result<()> {
+    fn finish(&self, report: &mut Report, is_root_restored: bool) -> Result<()> {
         if self.options.sync {
             self.options.progress.begin("flush to disk", 0);
             let flushed = self.target.root.sync();
@@ -195,7 +223,7 @@ impl Session<'_> {
                 if rustix::process::geteuid().is_root() { "as asked for" } else { "not root" };
             report.notices.push(format!("owners were not set, nor set-id bits: {why}"));
         }
-        self.target.finish()
+        self.target.finish(is_root_restored)
     }
 }
 

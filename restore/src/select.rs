@@ -76,9 +76,12 @@ impl Selection {
         matches!(self.only, Only::Everything)
     }
 
-    /// Whether tables are wanted.
-    pub fn is_tables(&self) -> bool {
-        matches!(self.only, Only::Tables(_))
+    /// The tables that are wanted, if it is tables.
+    pub fn tables_wanted(&self) -> &[TableName] {
+        match &self.only {
+            Only::Tables(tables) => tables,
+            _ => &[],
+        }
     }
 
     /// Whether a path is wanted.

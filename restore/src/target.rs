@@ -8,13 +8,14 @@ use std::collections::BTreeSet;
 use std::fs::{File, FileTimes};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 use chassis::durable;
 use chassis::failure::{Exit, Failure};
 use chrono::{DateTime, Utc};
 use depot::names::SnapshotId;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, fchmod, flock, fstat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +73,8 @@ pub struct Target {
     /// Whether everything in it is a restore's.
     pub owned: bool,
     lock: File,
+    /// The mode of the directory, if it had to be changed to be written into.
+    mode_before: Option<Mode>,
 }
 
 /// Looks at a target and refuses what must not be written into. Changes nothing.
@@ -139,12 +142,14 @@ impl Target {
     pub fn open(path: &Path, marker: &Marker, delta: bool) -> Result<Self> {
         make_new(path)?;
         let root = Beneath::open(path)?;
+        let mode_before = make_writable(&root)?;
         let lock = root.directory(Path::new("."))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
                 let message = format!("another restore works in {}", path.display());
-                return Err(Failure::new(Exit::Busy, message).hint("wait for its end").into());
+                let hint = "wait for its end; if it was killed, the tool that it started may go on for a while";
+                return Err(Failure::new(Exit::Busy, message).hint(hint).into());
             }
             Err(error) => return Err(error).context("lock the target"),
         }
@@ -160,17 +165,49 @@ impl Target {
         let marker = Marker { owned, ..marker.clone() };
         let text = serde_json::to_vec_pretty(&marker).context("write mark")?;
         durable::write_replace(&path.join(MARKER), &text, 0o600).context("mark the target")?;
-        Ok(Self { root, found, owned, lock })
+        Ok(Self { root, found, owned, lock, mode_before })
     }
 
-    /// Says that it is whole. Everything else must be on the disk by then.
-    pub fn finish(&self) -> Result<()> {
-        // Removing a name changes the time of the directory, which has been restored.
+    /// Says that it is whole. Everything else must be on the disk by then. `is_restored` tells whether the directory
+    /// itself has been restored, or only parts that are in it.
+    pub fn finish(&self, is_restored: bool) -> Result<()> {
+        // Removing a name changes the time of the directory, which has been restored, as has its mode.
+        let found = fstat(&self.lock).context("look at target")?;
         let modified = self.lock.metadata().and_then(|root| root.modified());
+        let mode = Mode::from_raw_mode(found.st_mode & 0o7777);
+        let is_closed = !is_root() && !mode.contains(Mode::RWXU);
+        if is_closed {
+            fchmod(&self.lock, mode | Mode::RWXU).context("open target for writing")?;
+        }
         self.root.remove(Path::new(MARKER)).context("remove the mark of an unfinished restore")?;
+        let before = self.mode_before.filter(|_| !is_restored);
+        if let Some(mode) = before.or(is_closed.then_some(mode)) {
+            fchmod(&self.lock, mode).context("set mode of target")?;
+        }
         let times = FileTimes::new().set_modified(modified.context("read time of target")?);
         self.lock.set_times(times).context("set time of target")
     }
+
+    /// The lock for a program to hold as its standard input: if this process is killed, no other restore works
+    /// in the target until that program has ended too.
+    pub fn hold(&self) -> Result<Stdio> {
+        Ok(Stdio::from(self.lock.try_clone().context("share the lock of the target")?))
+    }
+}
+
+/// An owner who is not root needs all rights on a directory to work in it; returns its mode if it was changed.
+fn make_writable(root: &Beneath) -> Result<Option<Mode>> {
+    let root = root.directory(Path::new(".")).context("open target")?;
+    let mode = Mode::from_raw_mode(fstat(&root).context("look at target")?.st_mode & 0o7777);
+    if is_root() || mode.contains(Mode::RWXU) {
+        return Ok(None);
+    }
+    fchmod(&root, mode | Mode::RWXU).context("open target for writing")?;
+    Ok(Some(mode))
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 impl Drop for Target {
@@ -294,7 +331,7 @@ mod tests {
         let error = Target::open(&path, &other, false).unwrap_err();
         assert!(hint_of(&error).unwrap().contains("--snapshot site--"), "{error:#}");
         let same = Target::open(&path, &marker(), false).unwrap();
-        same.finish().unwrap();
+        same.finish(true).unwrap();
         assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
     }
 

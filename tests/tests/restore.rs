@@ -5,6 +5,8 @@
 
 #[path = "restore/by_hand.rs"]
 mod by_hand;
+#[path = "restore/closed.rs"]
+mod closed;
 #[path = "restore/damage.rs"]
 mod damage;
 #[path = "restore/database.rs"]
@@ -15,5 +17,9 @@ mod hostile;
 mod interrupted;
 #[path = "restore/lab.rs"]
 mod lab;
+#[path = "restore/tables.rs"]
+mod tables;
+#[path = "restore/trust.rs"]
+mod trust;
 #[path = "restore/whole.rs"]
 mod whole;

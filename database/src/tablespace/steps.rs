@@ -4,9 +4,14 @@ use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
+use chassis::cli::quoted;
 
-use super::{ExportedTable, TableName, has_extension, quote};
+use super::{ExportedTable, TRIGGERS, TableName, has_extension, quote};
 use crate::filename::tablename_to_filename;
+
+/// The table beside a partitioned one, in its database. Not made of its name, which may be as long as a
+/// name can be.
+const BESIDE: &str = "holdfast_part";
 
 /// One step. Steps are done in order, by the operator or by a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,20 +32,11 @@ impl fmt::Display for Step {
         match self {
             Self::Sql(statement) => f.write_str(statement),
             Self::Copy { from, to } => {
-                write!(
-                    f,
-                    "\\! install -o mysql -g mysql -m 660 {} DATADIR/{}",
-                    shell(from),
-                    shell(to)
-                )
+                let (from, to) = (quoted(&from.to_string_lossy()), quoted(&to.to_string_lossy()));
+                write!(f, "\\! install -o mysql -g mysql -m 660 {from} DATADIR/{to}")
             }
         }
     }
-}
-
-/// A path for a shell, in single quotes.
-fn shell(path: &std::path::Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
 /// The steps that make the table anew under the name `target` (which must not exist), and bring its
@@ -57,11 +53,15 @@ pub fn import_steps(
     let body = columns_of(create).context("find columns in the statement")?;
     let database = quote(&target.database);
     let mut steps = vec![
-        Step::Sql("SET SESSION foreign_key_checks = 0, lock_wait_timeout = 60;".into()),
+        // The statement was made in this character set, and may have defaults that a strict mode refuses.
+        Step::Sql("SET NAMES utf8mb4;".into()),
+        Step::Sql(
+            "SET SESSION sql_mode = '', foreign_key_checks = 0, lock_wait_timeout = 60;".into(),
+        ),
         Step::Sql(format!("CREATE DATABASE IF NOT EXISTS {database};")),
     ];
     if !exported.is_innodb() {
-        for file in exported.files() {
+        for file in exported.files().filter(|file| !has_extension(file, TRIGGERS)) {
             steps.push(copy(file.into(), target, &extension_with_partition(exported, file)?)?);
         }
         steps.push(Step::Sql(format!("FLUSH TABLES {};", target.quoted())));
@@ -113,7 +113,7 @@ fn import_partitions(
     target: &TableName,
     steps: &mut Vec<Step>,
 ) -> anyhow::Result<()> {
-    let beside = TableName { table: format!("{}_holdfast_part", target.table), ..target.clone() };
+    let beside = TableName { table: BESIDE.to_owned(), ..target.clone() };
     let (whole, part) = (target.quoted(), beside.quoted());
     for (partition, files) in &exported.parts {
         let Some(partition) = partition else { continue };
@@ -192,7 +192,7 @@ mod tests {
     }
 
     fn lines(steps: &[Step]) -> Vec<String> {
-        steps.iter().skip(2).map(ToString::to_string).collect()
+        steps.iter().skip(3).map(ToString::to_string).collect()
     }
 
     #[test]
@@ -206,8 +206,8 @@ mod tests {
             [
                 "CREATE TABLE `new-db`.`t` (\n  `s` text,\n  FULLTEXT KEY `a``b` (`s`)\n) ENGINE=InnoDB;",
                 "ALTER TABLE `new-db`.`t` DISCARD TABLESPACE;",
-                "\\! install -o mysql -g mysql -m 660 '/r/db/t.ibd' DATADIR/'new@002ddb/t.ibd'",
-                "\\! install -o mysql -g mysql -m 660 '/r/db/t.cfg' DATADIR/'new@002ddb/t.cfg'",
+                "\\! install -o mysql -g mysql -m 660 /r/db/t.ibd DATADIR/new@002ddb/t.ibd",
+                "\\! install -o mysql -g mysql -m 660 /r/db/t.cfg DATADIR/new@002ddb/t.cfg",
                 "ALTER TABLE `new-db`.`t` IMPORT TABLESPACE;",
                 "ALTER TABLE `new-db`.`t` FORCE, ALGORITHM = COPY;",
                 "SET GLOBAL innodb_log_checkpoint_now = ON;",
@@ -225,13 +225,13 @@ mod tests {
         assert_eq!(
             lines(&steps)[1..8],
             [
-                "CREATE TABLE `new-db`.`u_holdfast_part` LIKE `new-db`.`u`;",
-                "ALTER TABLE `new-db`.`u_holdfast_part` REMOVE PARTITIONING;",
-                "ALTER TABLE `new-db`.`u_holdfast_part` DISCARD TABLESPACE;",
-                "\\! install -o mysql -g mysql -m 660 '/r/db/t#P#p0.ibd' DATADIR/'new@002ddb/u_holdfast_part.ibd'",
-                "\\! install -o mysql -g mysql -m 660 '/r/db/t#P#p0.cfg' DATADIR/'new@002ddb/u_holdfast_part.cfg'",
-                "ALTER TABLE `new-db`.`u_holdfast_part` IMPORT TABLESPACE;",
-                "ALTER TABLE `new-db`.`u` EXCHANGE PARTITION `p0` WITH TABLE `new-db`.`u_holdfast_part`;",
+                "CREATE TABLE `new-db`.`holdfast_part` LIKE `new-db`.`u`;",
+                "ALTER TABLE `new-db`.`holdfast_part` REMOVE PARTITIONING;",
+                "ALTER TABLE `new-db`.`holdfast_part` DISCARD TABLESPACE;",
+                "\\! install -o mysql -g mysql -m 660 '/r/db/t#P#p0.ibd' DATADIR/new@002ddb/holdfast_part.ibd",
+                "\\! install -o mysql -g mysql -m 660 '/r/db/t#P#p0.cfg' DATADIR/new@002ddb/holdfast_part.cfg",
+                "ALTER TABLE `new-db`.`holdfast_part` IMPORT TABLESPACE;",
+                "ALTER TABLE `new-db`.`u` EXCHANGE PARTITION `p0` WITH TABLE `new-db`.`holdfast_part`;",
             ]
         );
     }
@@ -245,12 +245,12 @@ mod tests {
 
     #[test]
     fn tables_of_other_engines_are_copied() {
-        let table = exported(&[(None, &["/r/db/t.MYD", "/r/db/t.MYI", "/r/db/t.frm"])]);
+        let table = exported(&[(None, &["/r/db/t.MYD", "/r/db/t.TRG", "/r/db/t.frm"])]);
         let steps = import_steps(&table, "CREATE TABLE `t` (x)", &name("u")).unwrap();
         assert_eq!(
-            lines(&steps)[2..],
+            lines(&steps)[1..],
             [
-                "\\! install -o mysql -g mysql -m 660 '/r/db/t.frm' DATADIR/'new@002ddb/u.frm'",
+                "\\! install -o mysql -g mysql -m 660 /r/db/t.frm DATADIR/new@002ddb/u.frm",
                 "FLUSH TABLES `new-db`.`u`;",
                 "CHECK TABLE `new-db`.`u`;",
             ]

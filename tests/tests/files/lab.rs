@@ -112,6 +112,7 @@ impl Lab {
         let (depot, identities) = (&self.depot, &self.identities);
         let chain = chain::load(depot, &snapshots, id, identities, &Selection::all())?;
         let options = run::Options {
+            unmatched: Vec::new(),
             target: target.clone(),
             selection: Vec::new(),
             delta: false,

@@ -17,7 +17,7 @@ fn docs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
 }
 
-fn recover(lab: &Lab, arguments: &[&str]) -> Said {
+pub fn recover(lab: &Lab, arguments: &[&str]) -> Said {
     let mut command = Command::new("python3");
     command.arg(docs().join("recover.py")).arg(lab.path("depot"));
     command.arg("--identity").arg(lab.path("key.txt")).args(arguments);

@@ -16,15 +16,18 @@ use tests::servers::mariadb::{MariaDb, Options};
 use crate::lab::{Lab, entry_path};
 
 /// A server with two tables, and its backups.
-struct Site {
-    server: MariaDb,
-    lab: Lab,
-    last: Option<(SnapshotId, PathBuf)>,
+pub struct Site {
+    pub server: MariaDb,
+    pub lab: Lab,
+    pub last: Option<(SnapshotId, PathBuf)>,
 }
 
 impl Site {
-    fn new() -> Self {
-        let options = Options { log_bin: true, ..Options::default() };
+    pub fn new() -> Self {
+        Self::with(Options { log_bin: true, ..Options::default() })
+    }
+
+    pub fn with(options: Options) -> Self {
         let site = Self { server: MariaDb::start(options).unwrap(), lab: Lab::new(), last: None };
         site.sql("CREATE DATABASE shop");
         site.sql("CREATE TABLE shop.orders (id INT PRIMARY KEY, what VARCHAR(200), KEY (what))");
@@ -32,12 +35,12 @@ impl Site {
         site
     }
 
-    fn sql(&self, statement: &str) {
+    pub fn sql(&self, statement: &str) {
         self.server.sql(statement).unwrap();
     }
 
     /// A thousand more orders.
-    fn sell(&self, from: u32) {
+    pub fn sell(&self, from: u32) {
         let to = from + 999;
         self.sql(&format!(
             "INSERT INTO shop.orders SELECT seq, CONCAT('order ', seq) FROM shop.seq_{from}_to_{to}; \
@@ -45,8 +48,21 @@ impl Site {
         ));
     }
 
+    /// Does what a report says, on the server itself.
+    pub fn import(&self, report: &serde_json::Value) {
+        let datadir = self.server.datadir().display().to_string();
+        let mut script = String::new();
+        for step in report["next-steps"].as_array().unwrap() {
+            // This host may have no user mysql.
+            let step = step.as_str().unwrap().replace("-o mysql -g mysql", "");
+            script.extend([step.replace("DATADIR", &datadir).as_str(), "\n"]);
+        }
+        // One session: the first statements set variables of it.
+        self.sql(&script);
+    }
+
     /// A full backup, or an increment of the last one.
-    fn back_up(&mut self, increment: bool) -> SnapshotId {
+    pub fn back_up(&mut self, increment: bool) -> SnapshotId {
         let parent = self.last.take().filter(|_| increment);
         let name = format!("copy-{}", self.lab.depot.snapshots().unwrap().len());
         let copy = self.lab.path(&name);
@@ -70,7 +86,7 @@ impl Site {
 }
 
 /// Puts what the tool wrote; returns where it stands.
-fn put_copy(writer: &mut SnapshotWriter, copy: &Path) -> serde_json::Value {
+pub fn put_copy(writer: &mut SnapshotWriter, copy: &Path) -> serde_json::Value {
     let mut metadata = BTreeMap::new();
     put_dir(writer, copy, copy, &mut metadata);
     let positions = Positions::parse(BackupTool::MariaDb, &metadata).unwrap();
@@ -101,7 +117,7 @@ fn put_dir(
     }
 }
 
-fn count(server: &MariaDb, table: &str) -> String {
+pub fn count(server: &MariaDb, table: &str) -> String {
     server.query(&format!("SELECT COUNT(*) FROM {table}")).unwrap().trim().to_owned()
 }
 
@@ -169,22 +185,7 @@ fn one_table_comes_back_into_a_running_server() {
     let arguments = ["--target", "there", "--table", "shop.orders", "--json"];
     let report = site.lab.run(&arguments).expect(0).json();
     assert!(!site.lab.path("there/shop/other.ibd").exists(), "the other table was not fetched");
-    let datadir = site.server.datadir().display().to_string();
-    let mut statements = String::new();
-    for step in report["next-steps"].as_array().unwrap() {
-        let step = step.as_str().unwrap();
-        match step.strip_prefix("\\! ") {
-            // This host may have no user mysql.
-            Some(shell) => {
-                site.server.sql(&std::mem::take(&mut statements)).unwrap();
-                let shell = shell.replace("-o mysql -g mysql", "").replace("DATADIR", &datadir);
-                let output = Command::new("sh").arg("-c").arg(&shell).output().unwrap();
-                assert!(output.status.success(), "{shell}: {output:?}");
-            }
-            None => statements.extend([step, "\n"]),
-        }
-    }
-    site.server.sql(&statements).unwrap();
+    site.import(&report);
     assert_eq!(count(&site.server, "shop.orders"), "2000");
     assert_eq!(count(&site.server, "shop.other"), "2");
     let said = site.lab.run(&["--target", "none", "--table", "shop.nothing"]).expect(4);

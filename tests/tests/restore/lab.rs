@@ -29,13 +29,19 @@ pub struct Lab {
     pub depot: Arc<Depot>,
     recipients: Recipients,
     key: BlockKey,
-    time: DateTime<Utc>,
+    /// When the last backup began, by the clock of its host.
+    pub time: DateTime<Utc>,
 }
 
 impl Lab {
     pub fn new() -> Self {
         // Not in /tmp: it may be a file system without extended attributes.
-        let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        Self::below(Path::new(env!("CARGO_TARGET_TMPDIR")))
+    }
+
+    /// One in a directory that other users can reach, too.
+    pub fn below(directory: &Path) -> Self {
+        let scratch = tempfile::tempdir_in(directory).unwrap();
         let directory = Some(DirectoryConfig { path: scratch.path().join("depot") });
         let config = StoreConfig { directory, ..StoreConfig::default() };
         let depot = Depot::init("lab", &config).unwrap();
@@ -47,7 +53,7 @@ impl Lab {
             depot: Arc::new(depot),
             recipients: Recipients::parse(&[public]).unwrap(),
             key: BlockKey::generate(),
-            time: "2026-11-23T02:00:00Z".parse().unwrap(),
+            time: "2025-11-23T02:00:00Z".parse().unwrap(),
         }
     }
 

@@ -137,10 +137,10 @@ fn backups_are_chosen_by_time_job_and_id() {
     };
     assert_eq!(restored("1", &[]), "three");
     assert_eq!(restored("2", &["--latest", "--job", "site"]), "three");
-    assert_eq!(restored("3", &["--at", "2026-11-23 04:30:00 UTC"]), "two");
+    assert_eq!(restored("3", &["--at", "2025-11-23 04:30:00 UTC"]), "two");
     assert_eq!(restored("4", &["--snapshot", &ids[0].to_string()]), "one");
-    let error = lab.run(&["--target", "5", "--at", "2026-11-01"]).expect(4);
-    error.expect_error("there are 3 from 2026-11-23T03:00:00Z");
+    let error = lab.run(&["--target", "5", "--at", "2025-11-01"]).expect(4);
+    error.expect_error("there are 3 from 2025-11-23T03:00:00Z");
     lab.run(&["--target", "5", "--job", "mail"]).expect(4);
     lab.run(&["--target", "5", "--at", "sometime"]).expect(2).expect_error("yesterday 03:00");
     assert!(!lab.path("5").exists());
