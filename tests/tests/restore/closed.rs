@@ -16,7 +16,7 @@ const PLAIN_USER: u32 = 54_321;
 
 /// A lab that a plain user can restore in. The depot and the key are readable, the targets are below `home`.
 fn lab() -> Lab {
-    let mut lab = Lab::below(&std::env::temp_dir());
+    let mut lab = Lab::below(Path::new("/var/tmp"));
     lab.back_up_with(|writer| {
         put_dir(writer, ".", 0o555);
         put_dir(writer, "unread", 0o300);
@@ -52,7 +52,9 @@ fn open_to_all(path: &Path) {
     let metadata = fs::symlink_metadata(path).unwrap();
     if metadata.is_dir() {
         fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
-        fs::read_dir(path).unwrap().for_each(|entry| open_to_all(&entry.unwrap().path()));
+        for entry in fs::read_dir(path).unwrap() {
+            open_to_all(&entry.unwrap().path());
+        }
     } else {
         fs::set_permissions(path, PermissionsExt::from_mode(0o644)).unwrap();
     }
