@@ -9,7 +9,8 @@ use depot::manifest::{Attributes, Entry, EntryKind};
 use depot::writer::{SnapshotWriter, Stamp};
 use rustix::process::geteuid;
 
-use crate::lab::{Lab, Said, entry, entry_path};
+use crate::lab::{Lab, entry, entry_path};
+use tests::program::Said;
 
 /// Nobody's number on any system; it needs no account.
 const PLAIN_USER: u32 = 54_321;

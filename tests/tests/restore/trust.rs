@@ -8,7 +8,8 @@ use depot::manifest::SnapshotKind;
 use tests::servers::mariadb::{MariaDb, Options};
 
 use crate::database::{Site, count, put_copy};
-use crate::lab::{Lab, Said, put_file};
+use crate::lab::{Lab, put_file};
+use tests::program::Said;
 
 /// A backup whose settings do all that settings can do.
 fn hostile(site: &mut Site) {
