@@ -100,20 +100,28 @@ pub fn placed(name: &str, text: &str, key: &str, mut failure: Failure) -> Failur
     failure
 }
 
-/// The place of a value, or of the name of a table. Names may have dots: the longest that fits is
-/// the one.
+/// The place of a value, or else of the name of the innermost table on the way. Names may have dots
+/// themselves: what leads to a value is preferred, then what leads further.
 fn span_of(table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
-    let fits =
-        |name: &str| key == name || key.strip_prefix(name).is_some_and(|r| r.starts_with('.'));
-    let (name, value) = table
-        .iter()
-        .filter(|(name, _)| fits(name.get_ref()))
-        .max_by_key(|(name, _)| name.get_ref().len())?;
-    let rest = key[name.get_ref().len()..].strip_prefix('.');
-    match value.get_ref() {
-        DeValue::Table(inner) => rest.and_then(|rest| span_of(inner, rest)).or(Some(name.span())),
-        _ => Some(value.span()),
-    }
+    find_span(table, key).map(|(_, span)| span)
+}
+
+/// With how good it is: what is left of the key, values first.
+fn find_span(table: &DeTable<'_>, key: &str) -> Option<((usize, bool), Range<usize>)> {
+    let found = table.iter().filter_map(|(name, value)| {
+        let rest = key.strip_prefix(name.get_ref().as_ref())?;
+        if !rest.is_empty() && !rest.starts_with('.') {
+            return None;
+        }
+        Some(match value.get_ref() {
+            DeValue::Table(inner) => {
+                let inside = rest.strip_prefix('.').and_then(|rest| find_span(inner, rest));
+                inside.unwrap_or(((rest.len(), true), name.span()))
+            }
+            _ => ((rest.len(), false), value.span()),
+        })
+    });
+    found.min_by_key(|(left, _)| *left)
 }
 
 /// What a `Deserialize` of ours says so that [`load`] gives the hint as a hint:

@@ -95,10 +95,9 @@ pub fn check_level(config: &LogConfig) -> Result<(), Failure> {
 }
 
 fn filter(config: &LogConfig) -> Result<EnvFilter, Failure> {
-    EnvFilter::try_new(&config.level).map_err(|error| {
+    EnvFilter::try_new(&config.level).map_err(|_| {
         Failure::new(Exit::Usage, format!("`{}` is not a log level", config.level))
             .hint("write error, warn, info, debug or trace, or parts as in \"info,depot=debug\"")
-            .because(error)
     })
 }
 

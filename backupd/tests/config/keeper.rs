@@ -38,7 +38,7 @@ hint: at least 72h: a run of up to 48 hours may still refer to a condemned pack
         &whole("[keeper]\nschedule = '30 25 * * *'"),
         str![[r#"
 exit 2
-error: backupd.toml:6:12: keeper.schedule: `30 25 * * *`: hour: `25` is not one
+error: backupd.toml:6:12: schedule `30 25 * * *`: hour: `25` is not one
   |
 6 | schedule = '30 25 * * *'
   |            ^^^^^^^^^^^^^
