@@ -49,7 +49,7 @@ const BATCH_BYTES: usize = 1 << 20;
 const BATCH_ITEMS: usize = 1024;
 /// Problems that a head names.
 const PROBLEMS_MAX: usize = 10_000;
-const PROBLEMS_BYTES_MAX: usize = 1 << 20;
+const PROBLEMS_BYTES_MAX: usize = 4 << 20;
 /// Of the path of the first problem, and of what is wrong with it.
 const PROBLEM_BYTES_MAX: usize = 64 << 10;
 /// Blocks of kept files in a batch: 36 bytes each.
