@@ -340,7 +340,7 @@ impl SnapshotWriter {
     }
 
     /// Notes a file that is not as it was: the snapshot becomes partial. They are in one line of the
-    /// manifest, so not more than ten thousand are named, nor more than one MiB of them; the first
+    /// manifest, so not more than ten thousand are named, nor more than four MiB of them; the first
     /// is, cut short.
     pub fn problem(&mut self, mut problem: Problem) {
         if self.problems.is_empty() {

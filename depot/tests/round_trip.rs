@@ -253,13 +253,13 @@ fn a_run_that_is_dropped_or_stopped_commits_nothing() {
 fn problems_are_bounded_in_bytes_and_the_first_is_told() {
     let (bench, depot) = (Bench::new(), new_depot("main"));
     let mut writer = SnapshotWriter::start(bench.options(1), vec![depot.clone()]).expect("start");
-    for length in [2 << 20, 100, 400 << 10, 2 << 20, 400 << 10, 400 << 10, 5] {
+    for length in [5 << 20, 100, 2 << 20, 3 << 20, 1900 << 10, 400 << 10, 5] {
         writer.problem(Problem { path: "é".repeat(length / 2), what: "x".into() });
     }
     let report = writer.finish(None).expect("finish");
     assert_eq!(report.state, SnapshotState::Partial);
     let lengths: Vec<_> = report.problems.iter().map(|problem| problem.path.len()).collect();
-    assert_eq!(lengths, [64 << 10, 100, 400 << 10, 400 << 10, 4]);
+    assert_eq!(lengths, [64 << 10, 100, 2 << 20, 1900 << 10, 4]);
     let reader = SnapshotReader::open(&depot, &report.id, &bench.identities).expect("it is read");
     assert_eq!(reader.head().problems, report.problems);
 }
