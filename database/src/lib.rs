@@ -5,8 +5,10 @@
 //! files only, are never put on a command line, and are never printed. `docs/databases.md` has the
 //! formats and their sources.
 
+pub mod binlog;
 pub mod checks;
 pub mod filename;
+pub mod gtid;
 pub mod info;
 pub mod options;
 pub mod scratch;
