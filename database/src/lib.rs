@@ -8,12 +8,15 @@
 pub mod binlog;
 pub mod checks;
 pub mod filename;
-pub mod gtid;
 pub mod info;
 pub mod options;
+pub mod replica;
 pub mod scratch;
 pub mod server;
 pub mod tablespace;
 pub mod tool;
 pub mod version;
 pub mod xbstream;
+
+/// Transaction ids and sets of them; a crate of their own, since the depot knows them too.
+pub use ::gtid;

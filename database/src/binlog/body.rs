@@ -144,7 +144,7 @@ fn tagged_gtid(event: &Event<'_>) -> Option<GtidEvent> {
     let length = HEADER_BYTES + event.body.len();
     let context = BinlogCtx::new(length, &format, event.header.kind.0);
     let parsed: LibraryEvent = ParseBuf(event.body).parse(context).ok()?;
-    let tag = parsed.tag().map(|tag| tag.to_string()).filter(|tag| !tag.is_empty());
+    let tag = parsed.tag().map(ToString::to_string).filter(|tag| !tag.is_empty());
     let number = Some(parsed.gno()).filter(|number| *number > 0)?;
     Some(GtidEvent {
         gtid: Some(Gtid::MySql { uuid: Uuid(parsed.sid()), tag, number }),
@@ -256,7 +256,8 @@ fn parse_set(body: &[u8]) -> Option<GtidSet> {
     let mut set = GtidSet::default();
     for _ in 0..count {
         let uuid = Uuid(bytes.take(16)?.try_into().ok()?);
-        let tag = if has_tags { tag(&mut bytes)? } else { None };
+        let tag = if has_tags { tag(&mut bytes)? } else { String::new() };
+        let tag = (!tag.is_empty()).then_some(tag);
         let intervals = bytes.number(8).filter(|count| *count <= INTERVALS_MAX)?;
         for _ in 0..intervals {
             let (first, end) = (bytes.number(8)?, bytes.number(8)?);
@@ -270,8 +271,7 @@ fn parse_set(body: &[u8]) -> Option<GtidSet> {
 }
 
 /// The length of a tag is doubled, as numbers below 128 are in that library.
-fn tag(bytes: &mut Bytes<'_>) -> Option<Option<String>> {
+fn tag(bytes: &mut Bytes<'_>) -> Option<String> {
     let length = bytes.number(1)? as usize / 2;
-    let tag = bytes.text(length)?;
-    Some((!tag.is_empty()).then_some(tag))
+    bytes.text(length)
 }

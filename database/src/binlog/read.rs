@@ -25,6 +25,13 @@ impl Event<'_> {
     pub(super) fn error(&self, what: impl Into<String>) -> BinlogError {
         BinlogError::Malformed { position: self.position, what: what.into() }
     }
+
+    /// Adds it to a checksum, without its place in a file.
+    pub(super) fn sum_up(&self, sum: &mut crc32fast::Hasher) {
+        let header = Header { next_position: 0, flags: 0, ..self.header };
+        sum.update(&header.to_bytes());
+        sum.update(self.body);
+    }
 }
 
 /// Reads events one after another, from a file or from packets.
@@ -87,7 +94,8 @@ impl<R: Read> EventReader<R> {
         let mut sum = Summing::begin(&bytes);
         self.head.clear();
         let checked = if header.kind == EventKind::FORMAT_DESCRIPTION {
-            self.read_format(length, &mut sum, copy)?
+            self.read_format(length, &mut sum, copy)?;
+            Checksum::Crc32
         } else {
             let rest = length - self.checksum.length();
             self.read_body(rest, &mut sum, copy)?;
@@ -134,38 +142,29 @@ impl<R: Read> EventReader<R> {
         Ok(header.length as usize - HEADER_BYTES)
     }
 
-    /// A format description says itself how it is protected; its last four bytes are there either
-    /// way.
+    /// A format description says how what follows is protected. It has a checksum itself either way.
     fn read_format(
         &mut self,
         length: usize,
         sum: &mut Summing,
         copy: &mut impl Write,
-    ) -> Result<Checksum, BinlogError> {
-        let malformed =
-            |what: &str| BinlogError::Malformed { position: self.position, what: what.to_owned() };
+    ) -> Result<(), BinlogError> {
         // Version, server version, time, length of headers; then at least 27 lengths.
         const LEAST: usize = 2 + 50 + 4 + 1 + 27;
         if !(LEAST + 1 + CHECKSUM_BYTES..HEAD_BYTES_MAX).contains(&length) {
-            return Err(malformed("it comes from a server older than MySQL 5.6 or MariaDB 10.0"));
+            let what = "it comes from a server older than MySQL 5.6 or MariaDB 10.0";
+            return Err(self.malformed(what.to_owned()));
         }
         let rest = length - CHECKSUM_BYTES;
         self.read_body(rest, sum, copy)?;
         let version = u16::from_le_bytes([self.head[0], self.head[1]]);
         let code = self.head[rest - 1];
-        let checksum = match (version, Checksum::of_code(code)) {
+        self.checksum = match (version, Checksum::of_code(code)) {
             (4, Some(checksum)) => checksum,
             (4, None) => return Err(self.malformed(format!("checksum {code} is unknown"))),
             _ => return Err(self.malformed(format!("version {version} of the format is unknown"))),
         };
-        self.checksum = checksum;
-        if checksum == Checksum::None {
-            let mut unused = [0; CHECKSUM_BYTES];
-            self.fill(&mut unused)?;
-            copy.write_all(&unused)
-                .map_err(|source| BinlogError::Io { position: self.position, source })?;
-        }
-        Ok(checksum)
+        Ok(())
     }
 
     fn malformed(&self, what: String) -> BinlogError {

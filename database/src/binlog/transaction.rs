@@ -44,6 +44,9 @@ pub struct Summary {
     pub events: u64,
     /// How many bytes they have.
     pub bytes: u64,
+    /// A checksum of the events that does not depend on where they stand in a file: the same
+    /// transaction asked of the same server again has the same.
+    pub sum: u32,
 }
 
 /// A table that a transaction touched.
@@ -92,6 +95,7 @@ struct Open {
     has_begun: bool,
     /// Numbers of table maps, and the places of their tables.
     maps: HashMap<u64, usize>,
+    sum: crc32fast::Hasher,
 }
 
 impl Splitter {
@@ -122,10 +126,12 @@ impl Splitter {
         };
         open.summary.events += 1;
         open.summary.bytes += u64::from(event.header.length);
+        event.sum_up(&mut open.sum);
         if !open.take(event)? {
             return Ok(Step::Inside);
         }
-        let open = self.open.take().expect("it was open above");
+        let mut open = self.open.take().expect("it was open above");
+        open.summary.sum = open.sum.finalize();
         Ok(Step::End(Box::new(open.summary)))
     }
 }
@@ -159,13 +165,17 @@ impl Open {
             is_prepared: false,
             events: 1,
             bytes: u64::from(event.header.length),
+            sum: 0,
         };
+        let mut sum = crc32fast::Hasher::new();
+        event.sum_up(&mut sum);
         Ok(Self {
             summary,
             is_standalone: parsed.is_standalone,
             is_mysql: event.header.kind != EventKind::MARIADB_GTID,
             has_begun: false,
             maps: HashMap::new(),
+            sum,
         })
     }
 
@@ -173,7 +183,7 @@ impl Open {
     fn take(&mut self, event: &Event<'_>) -> Result<bool, BinlogError> {
         let kind = event.header.kind;
         if kind.is_query() {
-            return self.query(&Query::parse(event)?);
+            return Ok(self.query(&Query::parse(event)?));
         }
         if kind == EventKind::TABLE_MAP {
             let map = TableMap::parse(event)?;
@@ -199,18 +209,18 @@ impl Open {
         }
     }
 
-    fn query(&mut self, query: &Query) -> Result<bool, BinlogError> {
+    fn query(&mut self, query: &Query) -> bool {
         let text = query.text.trim();
         if matches!(text, "COMMIT" | "ROLLBACK") {
-            return Ok(true);
+            return true;
         }
         if text.starts_with("XA COMMIT") || text.starts_with("XA ROLLBACK") {
             self.keep_text(text);
-            return Ok(true);
+            return true;
         }
         if text == "BEGIN" || text.starts_with("XA START") || text.starts_with("XA END") {
             self.has_begun = true;
-            return Ok(false);
+            return false;
         }
         let (statement, tables) = understand(&query.database, text);
         self.keep_text(text);
@@ -218,12 +228,12 @@ impl Open {
             self.touch(table, Some(statement));
         }
         if !self.is_mysql {
-            return Ok(self.is_standalone);
+            return self.is_standalone;
         }
         if text.ends_with("START TRANSACTION") {
             self.has_begun = true;
         }
-        Ok(!self.has_begun)
+        !self.has_begun
     }
 
     fn keep_text(&mut self, text: &str) {
@@ -262,7 +272,9 @@ impl Open {
             tables.push(Touched { table, statements: Vec::new() });
             tables.len() - 1
         });
-        statement.into_iter().for_each(|kind| add_once(&mut tables[place].statements, kind));
+        if let Some(statement) = statement {
+            add_once(&mut tables[place].statements, statement);
+        }
         Some(place)
     }
 

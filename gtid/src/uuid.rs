@@ -26,11 +26,9 @@ impl FromStr for Uuid {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let is_hyphen = |place: usize| HYPHENS.contains(&place);
         let is_formed = text.len() == 36
-            && text.bytes().enumerate().all(|(place, byte)| match is_hyphen(place) {
-                true => byte == b'-',
-                false => byte.is_ascii_hexdigit(),
+            && text.bytes().enumerate().all(|(place, byte)| {
+                if HYPHENS.contains(&place) { byte == b'-' } else { byte.is_ascii_hexdigit() }
             });
         if !is_formed {
             return Err(());

@@ -5,6 +5,9 @@
 //! number in it. In MariaDB the server is not part of the stream: two ids of one domain that differ
 //! only in the server never stand in one history.
 //!
+//! The server of a source and the depot of its archive both handle them, and know nothing of one
+//! another: so it is a crate of its own.
+//!
 //! Sources: MariaDB 10.11 `sql/rpl_gtid.cc`, MySQL 8.4 "GTID Sets". Nothing here does I/O.
 
 mod intervals;

@@ -128,9 +128,8 @@ impl Intervals {
 
     /// Writes `1-5:7`, with `separator` in place of the colon.
     pub fn to_text(&self, separator: &str) -> String {
-        let part = |(first, last)| match first == last {
-            true => format!("{first}"),
-            false => format!("{first}-{last}"),
+        let part = |(first, last)| {
+            if first == last { format!("{first}") } else { format!("{first}-{last}") }
         };
         self.iter().map(part).collect::<Vec<_>>().join(separator)
     }

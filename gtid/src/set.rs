@@ -189,7 +189,9 @@ mod tests {
 
     fn set(model: &Model) -> GtidSet {
         let mut set = GtidSet::default();
-        model.iter().for_each(|gtid| set.insert(gtid));
+        for gtid in model {
+            set.insert(gtid);
+        }
         set
     }
 
