@@ -19,6 +19,7 @@ mod export;
 mod keep;
 mod keys;
 mod list;
+mod logs;
 mod now;
 mod output;
 mod prune;

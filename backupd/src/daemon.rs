@@ -2,6 +2,7 @@
 //!
 //! # Layout
 //! - `jobs`: drivers and what they have in hand
+//! - `logs`: the archives of binary logs
 //! - `routes`: what the control socket answers
 //! - `health`: what is wrong, told from the last runs
 //! - `numbers`: what Prometheus reads
@@ -31,10 +32,12 @@ pub mod answers;
 mod health;
 mod jobs;
 mod leftovers;
+mod logs;
 mod numbers;
 mod routes;
 
 use jobs::Jobs;
+use logs::Logs;
 
 /// Runs that are going on are given this long to come to a safe point. The rest of the 20 seconds
 /// is for hooks.
@@ -62,6 +65,7 @@ pub struct Daemon {
     /// Why the last reload was refused.
     reload_error: Mutex<Option<String>>,
     jobs: Jobs,
+    logs: Logs,
     registry: Registry,
     shutdown: Shutdown,
     /// Raised when runs that did not come to a safe point are left behind.
@@ -80,6 +84,7 @@ pub async fn run(config_path: &Path, config: Config, shutdown: Shutdown) -> Resu
         config: Mutex::new(Arc::new(config)),
         reload_error: Mutex::default(),
         jobs: Jobs::default(),
+        logs: Logs::default(),
         registry: Registry::default(),
         shutdown: shutdown.clone(),
         abandoned: CancellationToken::new(),
@@ -88,6 +93,7 @@ pub async fn run(config_path: &Path, config: Config, shutdown: Shutdown) -> Resu
     let config = daemon.config();
     leftovers::remove(&config, &shutdown);
     daemon.start_jobs(&config)?;
+    daemon.start_logs(&config);
     daemon.show_reload(true);
     let token = shutdown.token.clone();
     shutdown.spawn(control::serve(control, routes::router(&daemon), token.clone()));
@@ -181,6 +187,7 @@ impl Daemon {
             *lock(&self.config) = old;
             return Err(error);
         }
+        self.change_logs(&old, &new);
         tracing::info!(jobs = new.jobs.len(), "the new configuration is in force");
         Ok(())
     }

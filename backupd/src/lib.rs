@@ -11,6 +11,7 @@
 //!
 //! A node that runs this can add backups. It holds no key that opens one, and deletes nothing.
 
+pub mod archive;
 pub mod command;
 pub mod config;
 pub mod daemon;

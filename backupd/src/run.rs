@@ -131,7 +131,7 @@ impl Run<'_> {
         let id = self.snapshot_id(started)?;
         self.run_before_hook(&id)?;
         let (depots, silent) = self.open_depots()?;
-        let (report, parent) = match self.job.source() {
+        let (report, parent, gtid) = match self.job.source() {
             Source::Files(files) => {
                 let mut writer =
                     self.start_writer(&id, None, files.root.display().to_string(), &depots)?;
@@ -143,11 +143,12 @@ impl Run<'_> {
                     self.progress,
                 )
                 .with_context(|| format!("back up {}", files.root.display()))?;
-                (writer.finish(None)?, None)
+                (writer.finish(None)?, None, None)
             }
             Source::Database(database) => self.back_up_database(database, &id, &depots)?,
+            Source::Log(_) => return Err(never_run(self.name).into()),
         };
-        Ok(self.report(started, report, parent, silent))
+        Ok(RunReport { gtid, ..self.report(started, report, parent, silent) })
     }
 
     /// The id of this run: its time is after that of the last one.
@@ -245,6 +246,7 @@ impl Run<'_> {
             snapshot: Some(report.id),
             kind: kind_of(self.job),
             parent,
+            gtid: None,
             started,
             ended: Utc::now(),
             entries: report.totals.entries,
@@ -273,6 +275,12 @@ impl Run<'_> {
     }
 }
 
+/// A log job has no runs.
+fn never_run(name: &JobName) -> Failure {
+    Failure::new(Exit::Usage, format!("job `{name}` archives a log all the time"))
+        .hint("it is not run: see `backupctl status`")
+}
+
 /// Raises a stop when it goes out of scope.
 struct StopOnDrop<'a>(&'a Stop);
 
@@ -286,7 +294,7 @@ impl Drop for StopOnDrop<'_> {
 pub fn kind_of(job: &Job) -> SnapshotKind {
     match job.source() {
         Source::Files(_) => SnapshotKind::Files,
-        Source::Database(_) => SnapshotKind::Database,
+        Source::Database(_) | Source::Log(_) => SnapshotKind::Database,
     }
 }
 

@@ -209,6 +209,7 @@ fn job_checks(job: &Job) -> Vec<Check> {
     let mut checks = match job.source() {
         Source::Files(files) => vec![tree(files)],
         Source::Database(database) => check_database(database.tool, &database.option_file),
+        Source::Log(log) => database::checks::check_log(log.tool, &log.option_file),
     };
     for (name, command) in
         [("before", &job.before), ("after", &job.after), ("after-failed", &job.after_failed)]

@@ -13,6 +13,7 @@ use depot::names::{HostName, JobName, SnapshotId};
 use serde::Serialize;
 
 use super::Context;
+use super::logs::{self, LogWindow};
 use super::output::{Colour, minute, note, paint, print, print_json, table};
 use super::survey::{Surveyed, depot_names, survey};
 use crate::config::{Config, DepotName, Mode, Source};
@@ -42,6 +43,7 @@ struct DepotState {
 #[derive(Debug, Serialize)]
 struct Shown {
     restorable: Vec<Window>,
+    logs: Vec<LogWindow>,
     depots: Vec<DepotState>,
     /// None if it does not answer.
     daemon: Option<StatusAnswer>,
@@ -55,14 +57,20 @@ pub(super) fn run(context: &Context) -> Result<Exit> {
     let surveyed = survey(&config, &depot_names(&config, &[])?);
     let restorable = windows(&config, &restorable_ids(&config, &surveyed));
     let jobs = answer.as_ref().map_or_else(|_| remembered(&config), |answer| answer.jobs.clone());
+    let live: Vec<_> = answer.as_ref().map_or_else(
+        |_| Vec::new(),
+        |answer| answer.logs.iter().map(|log| (log.job.clone(), log.status.clone())).collect(),
+    );
+    let logs = logs::windows(&config, &surveyed, &jobs, &live, Utc::now());
     let is_good = answer.as_ref().is_ok_and(|answer| answer.reasons.is_empty())
-        && surveyed.iter().all(|depot| depot.result.is_ok());
+        && surveyed.iter().all(|depot| depot.result.is_ok())
+        && logs.iter().all(|log| log.holes.is_empty());
     if context.json {
         let error = answer.as_ref().err().map(|error| format!("{error:#}"));
         let depots = depot_states(&surveyed);
-        print_json(&Shown { restorable, depots, daemon: answer.ok(), error })?;
+        print_json(&Shown { restorable, logs, depots, daemon: answer.ok(), error })?;
     } else {
-        print(&render(&config, &restorable, &jobs, &surveyed))?;
+        print(&render(&config, &restorable, &logs, &jobs, &surveyed))?;
         tell_troubles(&answer, &surveyed);
     }
     Ok(if is_good { Exit::Done } else { Exit::Failed })
@@ -81,7 +89,7 @@ fn remembered(config: &Config) -> Vec<JobStatus> {
             last_good: history.last_good,
         }
     };
-    config.jobs.keys().map(status).collect()
+    config.run_jobs().map(|(job, _)| status(job)).collect()
 }
 
 /// The backups that some depot can give back: of an increment, its whole chain must be there.
@@ -108,7 +116,7 @@ fn restorable_ids(config: &Config, surveyed: &[Surveyed]) -> Vec<SnapshotId> {
 
 fn may_be_increment(config: &Config, job: &JobName) -> bool {
     match config.jobs.get(job).map(|job| job.source()) {
-        Some(Source::Files(_)) => false,
+        Some(Source::Files(_) | Source::Log(_)) => false,
         Some(Source::Database(database)) => database.mode == Mode::Lsn,
         None => true,
     }
@@ -130,7 +138,7 @@ fn has_chain(id: &SnapshotId, parents: &BTreeMap<&SnapshotId, Option<SnapshotId>
 /// One window for each job and host; for a configured job there is one even if it is empty.
 fn windows(config: &Config, ids: &[SnapshotId]) -> Vec<Window> {
     let mut by_source: BTreeMap<(JobName, HostName), Vec<&SnapshotId>> = BTreeMap::new();
-    for job in config.jobs.keys() {
+    for (job, _) in config.run_jobs() {
         by_source.insert((job.clone(), config.host.clone()), Vec::new());
     }
     for id in ids {
@@ -164,6 +172,7 @@ fn depot_states(surveyed: &[Surveyed]) -> Vec<DepotState> {
 fn render(
     config: &Config,
     windows: &[Window],
+    logs: &[LogWindow],
     jobs: &[JobStatus],
     surveyed: &[Surveyed],
 ) -> String {
@@ -171,6 +180,7 @@ fn render(
     if windows.is_empty() {
         lines.push("restorable: nothing".to_owned());
     }
+    lines.extend(logs.iter().map(logs::line));
     if !jobs.is_empty() {
         let rows: Vec<Vec<String>> =
             jobs.iter().map(|job| job_row(config, job, surveyed)).collect();

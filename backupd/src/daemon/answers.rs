@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use depot::names::{HostName, JobName};
 use serde::{Deserialize, Serialize};
 
+use crate::archive::LogStatus;
 use crate::report::RunReport;
 
 /// `GET /status`.
@@ -23,6 +24,18 @@ pub struct StatusAnswer {
     pub reasons: Vec<String>,
     /// All jobs by name.
     pub jobs: Vec<JobStatus>,
+    /// The archives of logs.
+    #[serde(default)]
+    pub logs: Vec<LogAnswer>,
+}
+
+/// One archive of a log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LogAnswer {
+    /// The job.
+    pub job: JobName,
+    /// How it stands.
+    pub status: LogStatus,
 }
 
 /// One job.

@@ -23,6 +23,7 @@ impl Daemon {
                 reasons.extend(reasons_of(&job.name, configured, &job.history(), now));
             }
         }
+        reasons.extend(self.log_reasons(now));
         reasons
     }
 }

@@ -127,19 +127,20 @@ fn timing(job: &Job) -> Result<Timing> {
 impl Daemon {
     /// Starts the drivers of all jobs.
     pub(super) fn start_jobs(self: &Arc<Self>, config: &Config) -> Result<()> {
-        config.jobs.iter().try_for_each(|(name, job)| self.start_job(config, name, job))
+        config.run_jobs().try_for_each(|(name, job)| self.start_job(config, name, job))
     }
 
     /// Brings the drivers in line with a new configuration. What can fail is done first.
     pub(super) fn change_jobs(self: &Arc<Self>, old: &Config, new: &Config) -> Result<()> {
-        let changed = new.jobs.iter().filter(|(name, job)| old.jobs.get(*name) != Some(*job));
+        let changed = new.run_jobs().filter(|(name, job)| old.jobs.get(*name) != Some(*job));
         for (name, job) in changed {
             match self.jobs.get(name) {
                 Some(handle) => handle.activator.set_timing(timing(job)?),
                 None => self.start_job(new, name, job)?,
             }
         }
-        for name in old.jobs.keys().filter(|name| !new.jobs.contains_key(*name)) {
+        let is_gone = |name: &&JobName| new.run_jobs().all(|(still, _)| still != *name);
+        for name in old.run_jobs().map(|(name, _)| name).filter(is_gone) {
             self.end_job(name);
         }
         Ok(())

@@ -47,6 +47,7 @@ async fn status(State(daemon): State<Arc<Daemon>>) -> Json<StatusAnswer> {
         reload_error: lock(&daemon.reload_error).clone(),
         reasons: daemon.reasons(Utc::now()),
         jobs: daemon.jobs.all().iter().map(|job| job.shown()).collect(),
+        logs: daemon.log_answers(),
     })
 }
 

@@ -15,13 +15,14 @@ use crate::source::database::{Place, Ready, back_up, chain, prepare};
 use crate::state::Chain;
 
 impl Run<'_> {
-    /// Backs up a server. Returns the writer's report and the backup that the new one builds on, if any.
+    /// Backs up a server. Returns the writer's report, the backup that the new one builds on, if any,
+    /// and the transactions up to its end.
     pub(super) fn back_up_database(
         &self,
         job: &DatabaseJob,
         id: &SnapshotId,
         depots: &[Arc<Depot>],
-    ) -> Result<(Report, Option<SnapshotId>)> {
+    ) -> Result<(Report, Option<SnapshotId>, Option<String>)> {
         let ready = prepare(job)?;
         let mark = chain::server_mark(&ready.server);
         let earlier = self.continued_chain(job, &ready, &mark, depots)?;
@@ -39,7 +40,7 @@ impl Run<'_> {
         } else {
             self.state.set_chain(None)?;
         }
-        Ok((report, parent))
+        Ok((report, parent, positions.gtid))
     }
 
     /// The chain that this run continues; none for a full backup.
