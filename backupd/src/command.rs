@@ -22,6 +22,7 @@ mod list;
 mod logs;
 mod now;
 mod output;
+mod prove;
 mod prune;
 mod schedule;
 mod show;

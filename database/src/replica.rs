@@ -31,10 +31,13 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// "Could not find the position in the binary log", and everything like it.
 const FATAL_READING_BINLOG: u16 = 1236;
 /// Commands of the protocol.
+const COM_QUIT: u8 = 1;
 const COM_QUERY: u8 = 3;
 const COM_BINLOG_DUMP: u8 = 18;
 const COM_REGISTER_SLAVE: u8 = 21;
 const COM_BINLOG_DUMP_GTID: u8 = 30;
+/// The text of statements that changed rows too: otherwise MariaDB leaves it out.
+const SEND_ANNOTATE_ROWS: u16 = 2;
 /// Use ids, not file and position.
 const THROUGH_GTID: u16 = 4;
 
@@ -197,7 +200,21 @@ pub fn oldest(options: &OptionFile, flavour: Flavour) -> Result<Have, ReplicaErr
     } else {
         query(&mut wire, "SELECT @@global.gtid_purged")?
     };
+    wire.command(&[COM_QUIT])?;
     let text = text.unwrap_or_default();
+    Have::parse(flavour, &text).map_err(|error| ReplicaError::Protocol(error.to_string()))
+}
+
+/// All that the server's log ever had.
+pub fn written(options: &OptionFile, flavour: Flavour) -> Result<Have, ReplicaError> {
+    let mut wire = Wire::connect(&options.endpoint())?;
+    login::log_in(&mut wire, options)?;
+    let question = match flavour {
+        Flavour::MariaDb => "SELECT @@global.gtid_binlog_pos",
+        Flavour::MySql | Flavour::Percona => "SELECT @@global.gtid_executed",
+    };
+    let text = query(&mut wire, question)?.unwrap_or_default();
+    wire.command(&[COM_QUIT])?;
     Have::parse(flavour, &text).map_err(|error| ReplicaError::Protocol(error.to_string()))
 }
 
@@ -205,15 +222,13 @@ pub fn oldest(options: &OptionFile, flavour: Flavour) -> Result<Have, ReplicaErr
 pub fn prove(options: &OptionFile, flavour: Flavour) -> Result<Have, ReplicaError> {
     let mut wire = Wire::connect(&options.endpoint())?;
     login::log_in(&mut wire, options)?;
-    let (statement, question) = match flavour {
-        Flavour::MariaDb => ("FLUSH QUERY CACHE", "SELECT @@global.gtid_binlog_pos"),
-        Flavour::MySql | Flavour::Percona => {
-            ("FLUSH OPTIMIZER_COSTS", "SELECT @@global.gtid_executed")
-        }
+    let statement = match flavour {
+        Flavour::MariaDb => "FLUSH QUERY CACHE",
+        Flavour::MySql | Flavour::Percona => "FLUSH OPTIMIZER_COSTS",
     };
     query(&mut wire, statement)?;
-    let text = query(&mut wire, question)?.unwrap_or_default();
-    Have::parse(flavour, &text).map_err(|error| ReplicaError::Protocol(error.to_string()))
+    wire.command(&[COM_QUIT])?;
+    written(options, flavour)
 }
 
 /// What the server means when it refuses to go on.
@@ -301,7 +316,7 @@ fn dump(wire: &mut Wire, server_id: u32) -> Result<(), ReplicaError> {
     let mut command = vec![COM_BINLOG_DUMP];
     // The position does not count: the server takes the ids that it was told.
     command.extend_from_slice(&4_u32.to_le_bytes());
-    command.extend_from_slice(&0_u16.to_le_bytes());
+    command.extend_from_slice(&SEND_ANNOTATE_ROWS.to_le_bytes());
     command.extend_from_slice(&server_id.to_le_bytes());
     wire.command(&command)
 }

@@ -13,10 +13,11 @@ use chassis::units::Span;
 use chrono::{DateTime, Datelike, Timelike, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::{PackLine, SnapshotState};
+use crate::manifest::{PackLine, SnapshotKind, SnapshotState};
 use crate::names::{PackId, SnapshotId};
 
 mod act;
+mod logs;
 mod survey;
 
 pub use act::{Pruned, keep, perform, unkeep};
@@ -86,6 +87,8 @@ pub struct Plan {
     pub torn: Vec<Torn>,
     /// Lists of condemned packs that are worked off.
     pub spent: Vec<String>,
+    /// Pieces of the log that nothing needs: tails in segments, and what is older than every backup.
+    pub logs: Vec<String>,
     /// Bytes that deleting frees.
     pub freed_bytes: u64,
     /// Bytes of the packs condemned now.
@@ -164,6 +167,12 @@ pub fn plan(
             plan.condemn.push(object.pack);
         }
     }
+    let bases = survey
+        .snapshots
+        .iter()
+        .filter(|kept| kept.needs.kind == SnapshotKind::Database && stays.contains(&kept.id));
+    let oldest = bases.map(|kept| kept.arrived).min();
+    plan.logs = logs::garbage(&survey.logs, oldest, now);
     plan.condemn.sort_unstable();
     plan.condemn.dedup();
     plan

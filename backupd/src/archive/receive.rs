@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use database::binlog::{EventKind, Splitter, Step, Summary, flags};
 use database::gtid::{Gtid, GtidSet};
 use database::options::OptionFile;
-use database::replica::{Have, Received, Replica, ReplicaError};
+use database::replica::{self, Have, Received, Replica, ReplicaError};
 use database::server::ServerState;
 use database::version::Flavour;
 use depot::log::LogName;
@@ -36,10 +36,13 @@ struct Intake<'a> {
     /// None until the first format description.
     piece: Option<OpenPiece>,
     have: Have,
-    /// The last whole transaction, and what was there before it.
-    last: Option<Last>,
+    /// The last whole transaction, its checksum, and what was there before it.
+    last: Option<(Gtid, u32, Have)>,
     /// The next transaction is one that is here, to be compared.
     expects: Option<Last>,
+    options: &'a OptionFile,
+    /// What was here when the server was last found to have more than it sends.
+    stuck_at: Option<Have>,
 }
 
 impl Archiver {
@@ -81,10 +84,19 @@ impl Archiver {
             status.heard = Some(Utc::now());
         });
         tracing::info!(job = %self.name, timeline = %place.timeline, after = %have, "the log comes in");
-        let last = place.last.clone();
         let splitter = Splitter::default();
-        let mut intake =
-            Intake { archiver: self, server, place, splitter, piece: None, have, last, expects };
+        let mut intake = Intake {
+            archiver: self,
+            server,
+            place,
+            splitter,
+            piece: None,
+            have,
+            last: None,
+            expects,
+            options: &options,
+            stuck_at: None,
+        };
         match intake.run(replica) {
             Err(error) if is_divergence(&error) => {
                 let why = format!("{error:#}");
@@ -230,7 +242,10 @@ impl Intake<'_> {
         self.archiver.tell(|status| status.heard = Some(Utc::now()));
         match step {
             Step::Inside | Step::Begin { abandoned: false } => {}
-            Step::Heartbeat => self.take_back(from)?,
+            Step::Heartbeat => {
+                self.take_back(from)?;
+                self.check_server()?;
+            }
             Step::Begin { abandoned: true } => {
                 anyhow::bail!("the server sent a transaction without an end");
             }
@@ -253,6 +268,27 @@ impl Intake<'_> {
             }
             Step::End(summary) => self.end(&summary)?,
         }
+        Ok(())
+    }
+
+    /// A server that was reset goes on as if it had nothing to say, so where it is silent it is asked
+    /// what it has.
+    fn check_server(&mut self) -> Result<()> {
+        let theirs = replica::written(self.options, self.server.flavour)?.to_set();
+        let ours = self.have.to_set();
+        if !theirs.contains_all(&ours) {
+            let lost = ours.subtract(&theirs);
+            let why = format!("the server does not have {lost} any more");
+            return Err(ReplicaError::Diverged(why).into());
+        }
+        if theirs == ours {
+            self.stuck_at = None;
+            return Ok(());
+        }
+        // Something may have been written just now; not if nothing has come until the next time.
+        let is_stuck = self.stuck_at.as_ref() == Some(&self.have);
+        anyhow::ensure!(!is_stuck, "the server does not send what it has");
+        self.stuck_at = Some(self.have.clone());
         Ok(())
     }
 
@@ -295,11 +331,11 @@ impl Intake<'_> {
             self.cut()?;
         }
         let set = self.set_with(&summary.gtid);
-        let before = self.have.to_string();
+        let before = self.have.clone();
         self.have.advance(&summary.gtid);
         let piece = self.piece.as_mut().context("a transaction before any format")?;
         piece.count(summary, set);
-        self.last = Some(Last { gtid: summary.gtid.clone(), sum: summary.sum, before });
+        self.last = Some((summary.gtid.clone(), summary.sum, before));
         let seconds = i64::try_from(summary.committed).unwrap_or_default();
         self.archiver.tell(|status| {
             status.last_commit = DateTime::from_timestamp_micros(seconds);
@@ -370,7 +406,10 @@ impl Intake<'_> {
         self.piece = Some(following);
         self.place.number = number;
         self.place.upto = self.have.to_string();
-        self.place.last.clone_from(&self.last);
+        if let Some((gtid, sum, before)) = &self.last {
+            let before = before.to_string();
+            self.place.last = Some(Last { gtid: gtid.clone(), sum: *sum, before });
+        }
         let closed = Piece {
             number,
             timeline: self.place.timeline.clone(),

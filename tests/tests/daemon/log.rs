@@ -160,11 +160,7 @@ fn the_archive_is_what_the_server_wrote_through_every_kind_of_death() {
         server.sql("FLUSH BINARY LOGS").unwrap();
         wait_archived(&lab, &server, &daemon);
         // The connection is cut.
-        let cut = "SELECT CONCAT('KILL ', id, ';') FROM information_schema.PROCESSLIST \
-                   WHERE COMMAND = 'Binlog Dump'";
-        let kill = server.query(cut).unwrap();
-        assert!(kill.starts_with("KILL"), "{kill}");
-        server.sql(&kill).unwrap();
+        assert!(kill_dump(&server) > 0);
         wait_archived(&lab, &server, &daemon);
     });
     // The server dies.
@@ -228,6 +224,15 @@ fn of_tool(command: &mut Command) -> Vec<String> {
     gtids.map(|(_, rest)| rest.split_whitespace().next().unwrap().to_owned()).collect()
 }
 
+/// Cuts the connections of replicas; says how many there were.
+fn kill_dump(server: &MariaDb) -> usize {
+    let cut = "SELECT CONCAT('KILL ', id, ';') FROM information_schema.PROCESSLIST \
+               WHERE COMMAND = 'Binlog Dump'";
+    let kill = server.query(cut).unwrap();
+    server.sql(&kill).unwrap();
+    kill.lines().count()
+}
+
 #[test]
 fn a_server_that_was_reset_opens_a_timeline_and_the_old_one_stays() {
     let server = server();
@@ -273,6 +278,8 @@ fn what_was_purged_before_it_was_archived_is_a_hole_and_said_so() {
         .sql("INSERT INTO shop.t (v) VALUES ('missed'); INSERT INTO shop.t (v) VALUES ('too')")
         .unwrap();
     let missed = position(&server).subtract(&missed);
+    // A server keeps what a replica reads, and has not noticed that this one is gone.
+    kill_dump(&server);
     let all = of_server(&server);
     server
         .sql("FLUSH BINARY LOGS; INSERT INTO shop.t (v) VALUES ('b'); FLUSH BINARY LOGS")
@@ -290,4 +297,67 @@ fn what_was_purged_before_it_was_archived_is_a_hole_and_said_so() {
     // What can be promised ends before the hole.
     let reached = of_archive(&lab, 1, &GtidSet::default());
     assert_eq!(reached.last().unwrap(), &all[all.len() - 3]);
+}
+
+/// A replica of a server, with files of its own.
+fn replica_of(first: &MariaDb) -> MariaDb {
+    first
+        .sql("CREATE USER r@127.0.0.1 IDENTIFIED BY 'pw'; GRANT REPLICATION SLAVE ON *.* TO r@127.0.0.1")
+        .unwrap();
+    let extra = ["--binlog-format=ROW", "--gtid-strict-mode=ON", "--server-id=2"];
+    let extra = extra.map(str::to_owned).to_vec();
+    let replica = MariaDb::start(Options { log_bin: true, extra, ..Options::default() }).unwrap();
+    let port = first.address().unwrap().port();
+    replica
+        .sql(&format!(
+            "RESET MASTER; CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, MASTER_USER='r', \
+             MASTER_PASSWORD='pw', MASTER_USE_GTID=slave_pos; START SLAVE"
+        ))
+        .unwrap();
+    replica
+}
+
+#[test]
+fn what_one_source_has_lost_another_has() {
+    let extra = ["--binlog-format=ROW", "--gtid-strict-mode=ON"].map(str::to_owned).to_vec();
+    let options = Options { log_bin: true, tcp: true, extra };
+    let first = MariaDb::start(options).unwrap();
+    let second = replica_of(&first);
+    first.sql(TABLES).unwrap();
+    // File names say nothing: the second server is files ahead.
+    second.sql("FLUSH BINARY LOGS; FLUSH BINARY LOGS").unwrap();
+    let lab = Lab::new("");
+    lab.configure(&job(&first, ""));
+    let config = lab.configure_second("second.sock", &job(&second, "join = true"));
+    let text = fs::read_to_string(&config).unwrap();
+    let text = text.replace("host = 'web1'", "host = 'db2'").replace("/state'", "/state2'");
+    fs::write(&config, text).unwrap();
+    let daemon = lab.start();
+    wait_archived(&lab, &first, &daemon);
+    let other = lab.start_with(&config, &[]);
+    other.wait_log("joining a timeline");
+    daemon.stop();
+    let add =
+        |value: &str| first.sql(&format!("INSERT INTO shop.t (v) VALUES ('{value}')")).unwrap();
+    add("missed");
+    add("missed too");
+    wait_archived(&lab, &first, &other);
+    kill_dump(&first);
+    wait_for("the replica has all", || position(&second) == position(&first), String::new);
+    first.sql("STOP SLAVE; FLUSH BINARY LOGS").unwrap();
+    let last = first.query("SHOW BINARY LOGS").unwrap();
+    let last = last.lines().nth(1).and_then(|line| line.split('\t').next()).unwrap().to_owned();
+    let all: Vec<Gtid> = of_server(&first).into_iter().map(|(gtid, _)| gtid).collect();
+    kill_dump(&first);
+    first.sql(&format!("PURGE BINARY LOGS TO '{last}'")).unwrap();
+    let daemon = lab.start();
+    daemon.wait_log("HOLE in the archive");
+    add("later");
+    wait_archived(&lab, &first, &daemon);
+    let archived = of_archive(&lab, 1, &GtidSet::default());
+    let archived: Vec<Gtid> = archived.into_iter().map(|(gtid, _)| gtid).collect();
+    assert_eq!(archived[..all.len()], all);
+    assert_eq!(archived.len(), all.len() + 1);
+    let status = lab.ctl(&["status", "--json"]).json();
+    assert_eq!(status["logs"][0]["holes"], "");
 }
