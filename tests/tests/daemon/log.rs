@@ -233,6 +233,21 @@ fn kill_dump(server: &MariaDb) -> usize {
     kill.lines().count()
 }
 
+/// Purges the first file of a server. It keeps one that somebody reads, or that a crash would need.
+fn purge_first(server: &MariaDb) {
+    let names = || {
+        let names = server.query("SHOW BINARY LOGS").unwrap();
+        names.lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (first, second) = (names()[0].clone(), names()[1].clone());
+    let is_gone = || {
+        kill_dump(server);
+        server.sql(&format!("PURGE BINARY LOGS TO '{second}'")).unwrap();
+        !names().contains(&first)
+    };
+    wait_for("the first file is purged", is_gone, || format!("{:?}", names()));
+}
+
 #[test]
 fn a_server_that_was_reset_opens_a_timeline_and_the_old_one_stays() {
     let server = server();
@@ -278,15 +293,11 @@ fn what_was_purged_before_it_was_archived_is_a_hole_and_said_so() {
         .sql("INSERT INTO shop.t (v) VALUES ('missed'); INSERT INTO shop.t (v) VALUES ('too')")
         .unwrap();
     let missed = position(&server).subtract(&missed);
-    // A server keeps what a replica reads, and has not noticed that this one is gone.
-    kill_dump(&server);
     let all = of_server(&server);
     server
         .sql("FLUSH BINARY LOGS; INSERT INTO shop.t (v) VALUES ('b'); FLUSH BINARY LOGS")
         .unwrap();
-    let last = server.query("SHOW BINARY LOGS").unwrap();
-    let last = last.lines().nth(1).and_then(|line| line.split('\t').next()).unwrap().to_owned();
-    server.sql(&format!("PURGE BINARY LOGS TO '{last}'")).unwrap();
+    purge_first(&server);
     let daemon = lab.start();
     daemon.wait_log("HOLE in the archive");
     server.sql("INSERT INTO shop.t (v) VALUES ('c')").unwrap();
@@ -342,14 +353,10 @@ fn what_one_source_has_lost_another_has() {
     add("missed");
     add("missed too");
     wait_archived(&lab, &first, &other);
-    kill_dump(&first);
     wait_for("the replica has all", || position(&second) == position(&first), String::new);
     first.sql("STOP SLAVE; FLUSH BINARY LOGS").unwrap();
-    let last = first.query("SHOW BINARY LOGS").unwrap();
-    let last = last.lines().nth(1).and_then(|line| line.split('\t').next()).unwrap().to_owned();
     let all: Vec<Gtid> = of_server(&first).into_iter().map(|(gtid, _)| gtid).collect();
-    kill_dump(&first);
-    first.sql(&format!("PURGE BINARY LOGS TO '{last}'")).unwrap();
+    purge_first(&first);
     let daemon = lab.start();
     daemon.wait_log("HOLE in the archive");
     add("later");
