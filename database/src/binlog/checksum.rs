@@ -1,11 +1,12 @@
 //! Checksums of events: none, or CRC32 in the last four bytes.
 
-use super::event::{HEADER_BYTES, flags};
+use super::event::{EventKind, HEADER_BYTES, flags};
 
 /// Length of a checksum in bytes.
 pub(super) const CHECKSUM_BYTES: usize = 4;
 
-/// Where the flags are in an event.
+/// Where the kind and the flags are in an event.
+const KIND_AT: usize = 4;
 const FLAGS_AT: usize = 17;
 
 /// How events are protected.
@@ -36,7 +37,7 @@ impl Checksum {
     }
 }
 
-/// A checksum on its way. The flag of a file in use does not count: the server clears it when it
+/// A checksum on its way. In a format description the flag of a file in use does not count: the server clears it when it
 /// closes the file, and leaves the checksum.
 #[derive(Debug)]
 pub(super) struct Summing(crc32fast::Hasher);
@@ -44,7 +45,9 @@ pub(super) struct Summing(crc32fast::Hasher);
 impl Summing {
     pub(super) fn begin(header: &[u8; HEADER_BYTES]) -> Self {
         let mut header = *header;
-        header[FLAGS_AT] &= !(flags::IN_USE as u8);
+        if header[KIND_AT] == EventKind::FORMAT_DESCRIPTION.0 {
+            header[FLAGS_AT] &= !(flags::IN_USE as u8);
+        }
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&header);
         Self(hasher)

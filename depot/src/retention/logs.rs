@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::log::{Catalog, Kind, Listing, LogObject};
+use crate::names::split_candidate;
 
 /// A covered tail stays for so long: somebody may be reading it.
 const TAIL_AGE_MIN: TimeDelta = TimeDelta::days(1);
@@ -37,7 +38,7 @@ pub(super) fn garbage(
         .torn
         .iter()
         .filter(|info| now - DateTime::<Utc>::from(info.arrived) > RUN_MAX)
-        .filter(|info| info.name.ends_with(".age") || info.name.contains(".age."))
+        .filter(|info| split_candidate(&info.name).0.strip_suffix(".age").is_some())
         .map(|info| info.name.clone());
     pieces.chain(torn).collect()
 }

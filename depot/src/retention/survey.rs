@@ -82,9 +82,8 @@ pub struct Survey {
 /// Reads what is there. It fails if a manifest has no needs list that can be read: then nothing may
 /// be deleted, since nobody knows what that snapshot needs.
 pub fn survey(depot: &Depot) -> Result<Survey> {
-    let mut survey = Survey::default();
     // The log comes first: a backup that arrives in between is then not known, and keeps no less.
-    survey.logs = depot.logs()?;
+    let mut survey = Survey { logs: depot.logs()?, ..Survey::default() };
     let marks = read_marks(depot)?;
     // Packs are listed before snapshots: a pack that arrives in between is then not seen at all.
     for (pack, info) in depot.list_packs()? {
