@@ -55,6 +55,8 @@ pub struct LogStatus {
     pub upto: String,
     /// The commit time of the last transaction that was received.
     pub last_commit: Option<DateTime<Utc>>,
+    /// When the oldest transaction was received that is in no closed piece yet.
+    pub open_since: Option<DateTime<Utc>>,
     /// When the server was last heard of.
     pub heard: Option<DateTime<Utc>>,
     /// Bytes in the spool.
@@ -87,7 +89,7 @@ impl LogStatus {
     pub fn behind(&self, now: DateTime<Utc>) -> f64 {
         let waits = self.depots.iter().filter_map(|depot| depot.waiting_since);
         let silent = self.heard.filter(|_| !self.connected || self.is_full);
-        let since = waits.chain(silent).min();
+        let since = waits.chain(silent).chain(self.open_since).min();
         since.map_or(0.0, |since| (now - since).as_seconds_f64().max(0.0))
     }
 

@@ -267,7 +267,7 @@ fn a_job_has_one_source() {
         str![[r#"
 exit 2
 error: backupd.toml: jobs.site: says nowhere what to back up
-hint: add one of `[jobs.site.files]` or `[jobs.site.database]`
+hint: add one of `[jobs.site.files]`, `.database` or `.log`
 
 "#]],
     );
@@ -277,7 +277,43 @@ hint: add one of `[jobs.site.files]` or `[jobs.site.database]`
         str![[r#"
 exit 2
 error: backupd.toml: jobs.site: has two sources
-hint: keep one of `[jobs.site.files]` or `[jobs.site.database]`; make a second job for the other
+hint: keep one of `[jobs.site.files]`, `.database` or `.log`; make a second job for the other
+
+"#]],
+    );
+}
+
+#[test]
+fn a_log_job_has_no_runs_and_sensible_limits() {
+    let log = |job: &str, lines: &str| {
+        whole(&format!(
+            "[jobs.log]\n{job}\n[jobs.log.log]\ntool = 'mariadb-backup'\noption-file = '/o'\n{lines}"
+        ))
+    };
+    check(
+        &log("schedule = '@daily'", ""),
+        str![[r#"
+exit 2
+error: backupd.toml: jobs.log: has a schedule or a hook
+hint: a log is archived all the time: leave them out
+
+"#]],
+    );
+    check(
+        &log("", "base = 'none'"),
+        str![[r#"
+exit 2
+error: backupd.toml: jobs.log.log.base: is no database job of this file
+hint: name the job whose backups this log brings forward
+
+"#]],
+    );
+    check(
+        &log("", "max-lag = '10ms'"),
+        str![[r#"
+exit 2
+error: backupd.toml: jobs.log.log: a limit is too small
+hint: max-lag at least 1s, segment-size at least 64KiB, spool-limit at least 64MiB
 
 "#]],
     );

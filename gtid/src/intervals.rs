@@ -173,7 +173,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn operations_are_those_of_sets(a in some_intervals(), b in some_intervals(), n in 1_u64..70) {
+        fn operations_are_those_of_sets(
+            a in some_intervals(), b in some_intervals(), n in 1_u64..70
+        ) {
             let (x, y) = (model(&a), model(&b));
             let union = a.union(&b);
             let difference = a.subtract(&b);

@@ -60,6 +60,7 @@ impl Archiver {
             tracing::warn!(job = %self.name, "the log does not come in: {error:#}");
             self.tell(|status| {
                 status.connected = false;
+                status.open_since = None;
                 status.error = Some(format!("{error:#}"));
             });
             self.wait_after(failures);
@@ -339,6 +340,7 @@ impl Intake<'_> {
         let seconds = i64::try_from(summary.committed).unwrap_or_default();
         self.archiver.tell(|status| {
             status.last_commit = DateTime::from_timestamp_micros(seconds);
+            status.open_since = status.open_since.or_else(|| Some(Utc::now()));
         });
         Ok(())
     }
@@ -433,6 +435,7 @@ impl Intake<'_> {
         self.archiver.tell(|status| {
             status.upto.clone_from(&self.place.upto);
             status.spool_bytes = spool_bytes;
+            status.open_since = None;
         });
         Ok(())
     }

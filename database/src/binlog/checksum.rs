@@ -37,8 +37,8 @@ impl Checksum {
     }
 }
 
-/// A checksum on its way. In a format description the flag of a file in use does not count: the server clears it when it
-/// closes the file, and leaves the checksum.
+/// A checksum on its way. In a format description the flag of a file in use does not count: the
+/// server clears it when it closes the file, and leaves the checksum.
 #[derive(Debug)]
 pub(super) struct Summing(crc32fast::Hasher);
 

@@ -12,8 +12,13 @@ use crate::depot::{Depot, ObjectReader};
 use crate::names::{Sha256, split_candidate};
 use crate::store::{Body, ObjectInfo};
 
-/// Level of zstd: level 3 makes row events a third smaller than level 1 does.
-const LEVEL: i32 = 3;
+/// Level of zstd: a tail is soon garbage, a segment stays.
+fn level(kind: Kind) -> i32 {
+    match kind {
+        Kind::Tail => 1,
+        Kind::Segment => 3,
+    }
+}
 
 /// A piece that is ready to be put.
 #[derive(Clone, Debug)]
@@ -58,7 +63,7 @@ pub fn seal(
     let mut summing = Summing { output, sum: sha2::Digest::new(), size: 0 };
     let mut sealed = recipients.encrypt(&mut summing)?;
     sealed.write_all(&head.to_frame()?).context("write piece of log")?;
-    let mut compressed = zstd::Encoder::new(sealed, LEVEL).context("compress log")?;
+    let mut compressed = zstd::Encoder::new(sealed, level(head.kind)).context("compress log")?;
     io::copy(&mut binlog, &mut compressed).context("compress log")?;
     let sealed = compressed.finish().context("compress log")?;
     sealed.finish().context("encrypt log")?.flush().context("write piece of log")?;
