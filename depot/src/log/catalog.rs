@@ -6,8 +6,9 @@
 //! whatever source. Where two streams of ids have no order between them and one has a hole, the
 //! other is promised only as far as pieces certainly come before the hole.
 //!
-//! One thing names cannot tell: a stream of which neither the backup nor any piece has a single
-//! number. Whoever has the key compares the heads before a replay: see [`Link::follows`].
+//! One thing names cannot tell where there are several streams: that the last numbers of one are
+//! missing while another goes on, since nothing of the first comes after them. The heads tell it.
+//! Whoever has the key must compare them before a replay, link by link: see [`Link::follows`].
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -121,7 +121,15 @@ proptest! {
         let archive = catalog.newest("shop").map_or(&none, |(_, archive)| archive);
         let start = set(&history[..base]);
         let known = start.union(&archive.union);
-        prop_assume!(history.iter().all(|gtid| known.of(&gtid.stream()).is_some()));
+        // What names cannot tell is not asked here: the end of a stream that nobody has.
+        let ends = |gtid: &&Gtid| {
+            !history.iter().any(|other| {
+                other.stream() == gtid.stream() && other.number() > gtid.number()
+            })
+        };
+        if !history.iter().filter(ends).all(|gtid| known.contains(gtid)) {
+            return Ok(());
+        }
         let reach = archive.reach(&start);
         let furthest = reachable(&history, &cuts, base);
         let real = set(&history[..furthest]);
