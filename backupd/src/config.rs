@@ -21,9 +21,11 @@ use serde::Deserialize;
 mod check;
 mod database;
 mod keeper;
+mod log;
 
 pub use database::{DatabaseJob, Mode};
 pub use keeper::{Keeper, Verify};
+pub use log::LogJob;
 
 /// The name of a depot in the configuration.
 pub type DepotName = Label;
@@ -105,6 +107,8 @@ pub struct Job {
     pub files: Option<FilesJob>,
     /// A database server.
     pub database: Option<DatabaseJob>,
+    /// The binary log of a database server.
+    pub log: Option<LogJob>,
 }
 
 /// A tree of files.
@@ -137,6 +141,8 @@ pub enum Source<'a> {
     Files(&'a FilesJob),
     /// A database server.
     Database(&'a DatabaseJob),
+    /// The binary log of a database server: it is archived all the time, and never run.
+    Log(&'a LogJob),
 }
 
 impl Job {
@@ -144,9 +150,10 @@ impl Job {
     pub fn source(&self) -> Source<'_> {
         match (&self.files, &self.database) {
             (Some(files), _) => Source::Files(files),
-            (None, database) => Source::Database(
-                database.as_ref().expect("a job without a source is refused at load"),
-            ),
+            (None, Some(database)) => Source::Database(database),
+            (None, None) => {
+                Source::Log(self.log.as_ref().expect("a job without a source is refused at load"))
+            }
         }
     }
 }
@@ -169,6 +176,16 @@ impl Config {
             *path = folder.join(&path);
         }
         self.depots.values_mut().for_each(|store| store.make_absolute(folder));
+    }
+
+    /// The jobs that have runs: all but those that archive a log.
+    pub fn run_jobs(&self) -> impl Iterator<Item = (&JobName, &Job)> {
+        self.jobs.iter().filter(|(_, job)| job.log.is_none())
+    }
+
+    /// The jobs that archive a log.
+    pub fn log_jobs(&self) -> impl Iterator<Item = (&JobName, &Job, &LogJob)> {
+        self.jobs.iter().filter_map(|(name, job)| Some((name, job, job.log.as_ref()?)))
     }
 
     /// The names of the depots that a job goes to.

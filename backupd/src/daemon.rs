@@ -3,6 +3,7 @@
 //! # Layout
 //! - `keeper`: the driver of the keeper's schedule
 //! - `jobs`: drivers and what they have in hand
+//! - `logs`: the archives of binary logs
 //! - `routes`: what the control socket answers
 //! - `health`: what is wrong, told from the last runs
 //! - `numbers`: what Prometheus reads
@@ -33,11 +34,13 @@ mod health;
 mod jobs;
 mod keeper;
 mod leftovers;
+mod logs;
 mod numbers;
 mod routes;
 
 use jobs::{Jobs, prepare_jobs};
 use keeper::{KeeperHandle, prepare_keeper};
+use logs::Logs;
 
 /// Runs that are going on are given this long to come to a safe point. The rest of the 20 seconds
 /// is for hooks.
@@ -67,6 +70,7 @@ pub struct Daemon {
     jobs: Jobs,
     /// None if nothing is scheduled for it.
     keeper: Mutex<Option<Arc<KeeperHandle>>>,
+    logs: Logs,
     registry: Registry,
     shutdown: Shutdown,
     /// Raised when runs that did not come to a safe point are left behind.
@@ -86,6 +90,7 @@ pub async fn run(config_path: &Path, config: Config, shutdown: Shutdown) -> Resu
         reload_error: Mutex::default(),
         jobs: Jobs::default(),
         keeper: Mutex::default(),
+        logs: Logs::default(),
         registry: Registry::default(),
         shutdown: shutdown.clone(),
         abandoned: CancellationToken::new(),
@@ -95,6 +100,7 @@ pub async fn run(config_path: &Path, config: Config, shutdown: Shutdown) -> Resu
     leftovers::remove(&config, &shutdown);
     daemon.change_jobs(&config, prepare_jobs(&config)?);
     daemon.change_keeper(prepare_keeper(&config)?);
+    daemon.start_logs(&config);
     daemon.show_reload(true);
     let token = shutdown.token.clone();
     shutdown.spawn(control::serve(control, routes::router(&daemon), token.clone()));
@@ -189,6 +195,7 @@ impl Daemon {
         *lock(&self.config) = Arc::clone(&new);
         self.change_jobs(&new, prepared);
         self.change_keeper(keeper);
+        self.change_logs(&old, &new);
         tracing::info!(jobs = new.jobs.len(), "the new configuration is in force");
         Ok(())
     }

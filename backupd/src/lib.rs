@@ -13,6 +13,7 @@
 //! A node that runs this can add backups. It holds no key that opens one, and deletes nothing unless it
 //! is the keeper: the depot's own host.
 
+pub mod archive;
 pub mod command;
 pub mod config;
 pub mod daemon;

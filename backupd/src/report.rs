@@ -60,6 +60,9 @@ pub struct RunReport {
     /// The backup that this one builds on, if it is an LSN increment.
     #[serde(default)]
     pub parent: Option<SnapshotId>,
+    /// Transactions up to the end of a database backup.
+    #[serde(default)]
+    pub gtid: Option<String>,
     /// When it started.
     pub started: DateTime<Utc>,
     /// When it ended.
@@ -106,6 +109,7 @@ impl RunReport {
             snapshot: None,
             kind,
             parent: None,
+            gtid: None,
             started,
             ended,
             entries: 0,

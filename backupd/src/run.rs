@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Job, Source};
 use crate::report::{DepotResult, Outcome, RunReport};
-use crate::source::files::backup_tree;
+use crate::source::files::{TreeSummary, backup_tree};
 use crate::state::JobState;
 
 mod database;
@@ -140,21 +140,21 @@ impl Run<'_> {
         let id = self.snapshot_id(started)?;
         self.run_before_hook(&id)?;
         let (depots, silent) = self.open_depots()?;
-        let (report, parent, tree, remembered) = match self.job.source() {
+        let done = match self.job.source() {
             Source::Files(files) => {
                 let mut writer =
                     self.start_writer(&id, None, files.root.display().to_string(), &depots)?;
                 let rescan = self.options.rescan;
                 let found = backup_tree(files, rescan, &mut writer, self.stop, self.progress)
                     .with_context(|| format!("back up {}", files.root.display()))?;
-                (writer.finish(None)?, None, Some(found), Ok(()))
+                Done { tree: Some(found), ..Done::new(writer.finish(None)?) }
             }
-            Source::Database(database) => {
-                let (report, parent, remembered) = self.back_up_database(database, &id, &depots)?;
-                (report, parent, None, remembered)
-            }
+            Source::Database(database) => self.back_up_database(database, &id, &depots)?,
+            Source::Log(_) => return Err(never_run(self.name).into()),
         };
-        let mut report = RunReport { tree, ..self.report(started, report, parent, silent) };
+        let Done { report, parent, gtid, tree, remembered } = done;
+        let report = self.report(started, report, parent, silent);
+        let mut report = RunReport { tree, gtid, ..report };
         if let Err(error) = remembered {
             report.spoil(&error);
         }
@@ -250,6 +250,7 @@ impl Run<'_> {
             snapshot: Some(report.id),
             kind: kind_of(self.job),
             parent,
+            gtid: None,
             started,
             ended: Utc::now(),
             entries: report.totals.entries,
@@ -279,6 +280,30 @@ impl Run<'_> {
     }
 }
 
+/// What a run has done, before it is told.
+struct Done {
+    report: Report,
+    /// The backup that this one builds on.
+    parent: Option<SnapshotId>,
+    /// The transactions up to its end.
+    gtid: Option<String>,
+    tree: Option<TreeSummary>,
+    /// Why the chain could not be remembered.
+    remembered: Result<()>,
+}
+
+impl Done {
+    fn new(report: Report) -> Self {
+        Self { report, parent: None, gtid: None, tree: None, remembered: Ok(()) }
+    }
+}
+
+/// A log job has no runs.
+fn never_run(name: &JobName) -> Failure {
+    Failure::new(Exit::Usage, format!("job `{name}` archives a log all the time"))
+        .hint("it is not run: see `backupctl status`")
+}
+
 /// Raises a stop when it goes out of scope.
 struct StopOnDrop<'a>(&'a Stop);
 
@@ -292,7 +317,7 @@ impl Drop for StopOnDrop<'_> {
 pub fn kind_of(job: &Job) -> SnapshotKind {
     match job.source() {
         Source::Files(_) => SnapshotKind::Files,
-        Source::Database(_) => SnapshotKind::Database,
+        Source::Database(_) | Source::Log(_) => SnapshotKind::Database,
     }
 }
 

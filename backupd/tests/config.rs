@@ -16,6 +16,8 @@ use snapbox::{IntoData, assert_data_eq, str};
 
 #[path = "config/keeper.rs"]
 mod keeper;
+#[path = "config/log.rs"]
+mod log;
 #[path = "config/start.rs"]
 mod start;
 

@@ -4,10 +4,13 @@
 //! [`check_database`] goes and looks; [`checks`] judges what was seen, without I/O, so that it can
 //! be tested against states that no test server can be brought into.
 
+mod log;
+
 use std::path::Path;
 
 use serde::Serialize;
 
+pub use self::log::{check_log, log_checks};
 use crate::options::OptionFile;
 use crate::server::{GaleraState, ServerState};
 use crate::tool::{self, BackupTool, ToolAt};
@@ -222,10 +225,10 @@ fn abbreviate(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn state() -> ServerState {
+    pub(super) fn state() -> ServerState {
         ServerState {
             version: Version::of(10, 11, 19),
             version_text: "10.11.19-MariaDB".into(),
@@ -245,6 +248,7 @@ mod tests {
             privileges: ["BINLOG MONITOR", "LOCK TABLES", "PROCESS", "RELOAD"]
                 .map(String::from)
                 .to_vec(),
+            settings: std::collections::BTreeMap::new(),
         }
     }
 

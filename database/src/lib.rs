@@ -5,10 +5,12 @@
 //! files only, are never put on a command line, and are never printed. `docs/databases.md` has the
 //! formats and their sources.
 
+pub mod binlog;
 pub mod checks;
 pub mod filename;
 pub mod info;
 pub mod options;
+pub mod replica;
 pub mod scratch;
 pub mod server;
 pub mod settings;
@@ -16,3 +18,6 @@ pub mod tablespace;
 pub mod tool;
 pub mod version;
 pub mod xbstream;
+
+/// Transaction ids and sets of them; a crate of their own, since the depot knows them too.
+pub use ::gtid;

@@ -40,7 +40,7 @@ pub async fn connect(options: &OptionFile) -> Result<Conn, Failure> {
 }
 
 /// The user of an option file, or the system user who runs us, as the tools take it.
-fn user_of(options: &OptionFile) -> String {
+pub(crate) fn user_of(options: &OptionFile) -> String {
     options.user.clone().unwrap_or_else(|| {
         let uid = rustix::process::getuid().as_raw();
         let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();

@@ -9,6 +9,7 @@ pub mod cache;
 pub mod crypt;
 pub mod depot;
 pub mod export;
+pub mod log;
 pub mod manifest;
 pub mod names;
 pub mod needs;

@@ -13,10 +13,11 @@ use chassis::units::Span;
 use chrono::{DateTime, Datelike, Timelike, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::{PackLine, SnapshotState};
+use crate::manifest::{PackLine, SnapshotKind, SnapshotState};
 use crate::names::{PackId, SnapshotId};
 
 mod act;
+mod logs;
 mod survey;
 
 pub use act::{Pruned, keep, perform, unkeep};
@@ -88,6 +89,8 @@ pub struct Plan {
     pub spent: Vec<String>,
     /// Objects that old checks have left.
     pub proofs: Vec<String>,
+    /// Pieces of the log that nothing needs: tails in segments, and what is older than every backup.
+    pub logs: Vec<String>,
     /// Bytes that deleting frees.
     pub freed_bytes: u64,
     /// Bytes of the packs condemned now.
@@ -168,6 +171,12 @@ pub fn plan(
     }
     let old_proofs = survey.proofs.iter().filter(|proof| is_old(proof.arrived, RUN_MAX));
     plan.proofs.extend(old_proofs.map(|proof| proof.name.clone()));
+    let bases = survey
+        .snapshots
+        .iter()
+        .filter(|kept| kept.needs.kind == SnapshotKind::Database && stays.contains(&kept.id));
+    let oldest = bases.map(|kept| kept.arrived).min();
+    plan.logs = logs::garbage(&survey.logs, oldest, now);
     plan.condemn.sort_unstable();
     plan.condemn.dedup();
     plan

@@ -14,6 +14,8 @@ mod database;
 mod keeper;
 #[path = "daemon/lifecycle.rs"]
 mod lifecycle;
+#[path = "daemon/log.rs"]
+mod log;
 #[path = "daemon/pages.rs"]
 mod pages;
 #[path = "daemon/runs.rs"]

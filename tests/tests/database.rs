@@ -6,6 +6,8 @@
 
 #[path = "database/backup.rs"]
 mod backup;
+#[path = "database/binlog.rs"]
+mod binlog;
 #[path = "database/names.rs"]
 mod names;
 #[path = "database/one_table.rs"]

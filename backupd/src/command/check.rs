@@ -63,6 +63,9 @@ pub(super) fn run(context: &Context, jobs: &[JobName]) -> Result<Exit> {
     for (name, job) in config.jobs.iter().filter(|(name, _)| jobs.is_empty() || jobs.contains(name))
     {
         tell(&format!("job {name}"), job_checks(job))?;
+        if let Some(log) = &job.log {
+            tell(&format!("job {name}"), super::prove::prove(&config, name, job, log))?;
+        }
     }
     if context.json {
         print_json(&lines)?;
@@ -85,7 +88,7 @@ fn bad(name: &str, detail: impl Into<String>, hint: impl Into<String>) -> Check 
     Check { name: name.to_owned(), ok: false, detail: detail.into(), hint: Some(hint.into()) }
 }
 
-fn of_result(name: &str, result: Result<String>) -> Check {
+pub(super) fn of_result(name: &str, result: Result<String>) -> Check {
     match result {
         Ok(detail) => good(name, detail),
         Err(error) => Check {
@@ -212,6 +215,7 @@ fn job_checks(job: &Job) -> Vec<Check> {
     let mut checks = match job.source() {
         Source::Files(files) => vec![tree(files)],
         Source::Database(database) => check_database(database.tool, &database.option_file),
+        Source::Log(log) => database::checks::check_log(log.tool, &log.option_file),
     };
     for (name, command) in
         [("before", &job.before), ("after", &job.after), ("after-failed", &job.after_failed)]

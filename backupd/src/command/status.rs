@@ -14,6 +14,7 @@ use depot::names::{HostName, JobName, SnapshotId};
 use serde::Serialize;
 
 use super::Context;
+use super::logs::{self, LogWindow};
 use super::output::{Colour, escaped, minute, note, paint, print, print_json, table};
 use super::survey::{Surveyed, depot_names, survey};
 use crate::config::{Config, DepotName, Keeper, Mode, Source};
@@ -43,6 +44,7 @@ struct DepotState {
 #[derive(Debug, Serialize)]
 struct Shown {
     restorable: Vec<Window>,
+    logs: Vec<LogWindow>,
     depots: Vec<DepotState>,
     /// None if it does not answer, or if there is nothing for it to do.
     daemon: Option<StatusAnswer>,
@@ -54,20 +56,27 @@ pub(super) fn run(context: &Context) -> Result<Exit> {
     let answer = if needs_daemon(&config) { Some(ask(&config)?) } else { None };
     let surveyed = survey(&config, &depot_names(&config, &[])?);
     let restorable = windows(&config, &restorable_ids(&config, &surveyed));
-    let is_good =
-        answer.as_ref().is_none_or(is_well) && surveyed.iter().all(|depot| depot.result.is_ok());
+    let jobs = match &answer {
+        Some(Ok(answer)) => answer.jobs.clone(),
+        _ => remembered(&config),
+    };
+    let live = match &answer {
+        Some(Ok(answer)) => answer.logs.as_slice(),
+        _ => &[],
+    };
+    let live: Vec<_> = live.iter().map(|log| (log.job.clone(), log.status.clone())).collect();
+    let logs = logs::windows(&config, &surveyed, &jobs, &live, Utc::now());
+    let is_good = answer.as_ref().is_none_or(is_well)
+        && surveyed.iter().all(|depot| depot.result.is_ok())
+        && logs.iter().all(|log| log.holes.is_empty());
     if context.json {
         let (daemon, error) = match answer.transpose() {
             Ok(daemon) => (daemon, None),
             Err(error) => (None, Some(format!("{error:#}"))),
         };
-        print_json(&Shown { restorable, depots: depot_states(&surveyed), daemon, error })?;
+        print_json(&Shown { restorable, logs, depots: depot_states(&surveyed), daemon, error })?;
     } else {
-        let jobs = match &answer {
-            Some(Ok(answer)) => answer.jobs.clone(),
-            _ => remembered(&config),
-        };
-        print(&render(&config, &restorable, &jobs, &surveyed))?;
+        print(&render(&config, &restorable, &logs, &jobs, &surveyed))?;
         if let Some(Ok(StatusAnswer { keeper: Some(keeper), .. })) = &answer {
             print(&keeper_line(keeper))?;
         }
@@ -107,7 +116,7 @@ fn remembered(config: &Config) -> Vec<JobStatus> {
             last_good: history.last_good,
         }
     };
-    config.jobs.keys().map(status).collect()
+    config.run_jobs().map(|(job, _)| status(job)).collect()
 }
 
 /// The backups that some depot can give back: of an increment, its whole chain must be there.
@@ -151,7 +160,7 @@ fn drop_torn(depot: &Depot, parents: &mut BTreeMap<&SnapshotId, Option<SnapshotI
 
 fn may_be_increment(config: &Config, job: &JobName) -> bool {
     match config.jobs.get(job).map(|job| job.source()) {
-        Some(Source::Files(_)) => false,
+        Some(Source::Files(_) | Source::Log(_)) => false,
         Some(Source::Database(database)) => database.mode == Mode::Lsn,
         None => true,
     }
@@ -173,7 +182,7 @@ fn has_chain(id: &SnapshotId, parents: &BTreeMap<&SnapshotId, Option<SnapshotId>
 /// One window for each job and host; for a configured job there is one even if it is empty.
 fn windows(config: &Config, ids: &[SnapshotId]) -> Vec<Window> {
     let mut by_source: BTreeMap<(JobName, HostName), Vec<&SnapshotId>> = BTreeMap::new();
-    for job in config.jobs.keys() {
+    for (job, _) in config.run_jobs() {
         by_source.insert((job.clone(), config.host.clone()), Vec::new());
     }
     for id in ids {
@@ -207,6 +216,7 @@ fn depot_states(surveyed: &[Surveyed]) -> Vec<DepotState> {
 fn render(
     config: &Config,
     windows: &[Window],
+    logs: &[LogWindow],
     jobs: &[JobStatus],
     surveyed: &[Surveyed],
 ) -> String {
@@ -214,6 +224,7 @@ fn render(
     if windows.is_empty() {
         lines.push("restorable: nothing".to_owned());
     }
+    lines.extend(logs.iter().map(logs::line));
     if !jobs.is_empty() {
         let rows: Vec<Vec<String>> =
             jobs.iter().map(|job| job_row(config, job, surveyed)).collect();

@@ -9,7 +9,7 @@ use chassis::units::Span;
 use depot::names::JobName;
 use depot::retention::Policy;
 
-use super::{Config, DatabaseJob, DepotName, FilesJob, Job, Keeper, Mode};
+use super::{Config, DatabaseJob, DepotName, FilesJob, Job, Keeper, LogJob, Mode};
 use crate::source::files::patterns;
 
 type Checked = Result<(), Refusal>;
@@ -32,6 +32,12 @@ impl Refusal {
 const DEADLINE_MAX: Duration = Duration::from_hours(48);
 /// What a condemned pack is given at least before it goes.
 const GRACE_MIN: Duration = Duration::from_hours(72);
+/// More characters leave no room for ids in the names of the log's pieces.
+const LOG_NAMES_MAX: usize = 80;
+/// A shorter time would make a great many objects.
+const LAG_MIN: Duration = Duration::from_secs(1);
+const SEGMENT_MIN: u64 = 64 << 10;
+const SPOOL_MIN: u64 = 64 << 20;
 /// More threads than this only hurt the server.
 const PARALLEL_MAX: u32 = 64;
 
@@ -143,6 +149,7 @@ fn check_job(config: &Config, name: &JobName, job: &Job) -> Checked {
     if let Some(files) = &job.files {
         check_files(&key("files"), files)?;
     }
+    job.log.iter().try_for_each(|log| check_log(config, name, job, log))?;
     job.database.iter().try_for_each(|database| check_database(&key("database"), database))
 }
 
@@ -162,11 +169,12 @@ fn check_nonzero(key: &str, span: Span) -> Checked {
 }
 
 fn check_kind(name: &JobName, job: &Job) -> Checked {
-    let tables = format!("`[jobs.{name}.files]` or `[jobs.{name}.database]`");
-    match (&job.files, &job.database) {
-        (None, None) => Err(refuse(&format!("jobs.{name}"), "says nowhere what to back up")
+    let tables = format!("`[jobs.{name}.files]`, `.database` or `.log`");
+    let kinds = [job.files.is_some(), job.database.is_some(), job.log.is_some()];
+    match kinds.into_iter().filter(|is_given| *is_given).count() {
+        0 => Err(refuse(&format!("jobs.{name}"), "says nowhere what to back up")
             .hint(format!("add one of {tables}"))),
-        (Some(_), Some(_)) => Err(refuse(&format!("jobs.{name}"), "has two sources")
+        2.. => Err(refuse(&format!("jobs.{name}"), "has two sources")
             .hint(format!("keep one of {tables}; make a second job for the other"))),
         _ => Ok(()),
     }
@@ -234,6 +242,36 @@ fn check_database(key: &str, job: &DatabaseJob) -> Checked {
         refused.failure.hint = error.hint;
         refused
     })
+}
+
+fn check_log(config: &Config, name: &JobName, job: &Job, log: &LogJob) -> Checked {
+    let key = |field: &str| format!("jobs.{name}.log.{field}");
+    check_absolute(&key("option-file"), &log.option_file)?;
+    let has_runs = job.schedule.is_some() || !job.before.is_empty() || !job.after.is_empty();
+    if has_runs || !job.after_failed.is_empty() {
+        return Err(refuse(&format!("jobs.{name}"), "has a schedule or a hook")
+            .hint("a log is archived all the time: leave them out"));
+    }
+    if name.as_str().len() + config.host.as_str().len() > LOG_NAMES_MAX {
+        return Err(refuse(&format!("jobs.{name}"), "its name is too long").hint(format!(
+            "the names of job and host may have {LOG_NAMES_MAX} characters together"
+        )));
+    }
+    let base =
+        log.base.as_ref().map(|base| config.jobs.get(base).and_then(|job| job.database.as_ref()));
+    if base.is_some_and(|found| found.is_none()) {
+        return Err(refuse(&key("base"), "is no database job of this file")
+            .hint("name the job whose backups this log brings forward"));
+    }
+    if log.server_id == Some(0) {
+        return Err(refuse(&key("server-id"), "0 is no id").hint("leave it out to have one made"));
+    }
+    if log.max_lag.0 < LAG_MIN || log.spool_limit.0 < SPOOL_MIN || log.segment_size.0 < SEGMENT_MIN
+    {
+        return Err(refuse(&format!("jobs.{name}.log"), "a limit is too small")
+            .hint("max-lag at least 1s, segment-size at least 64KiB, spool-limit at least 64MiB"));
+    }
+    Ok(())
 }
 
 fn check_keeper(config: &Config, keeper: &Keeper) -> Checked {

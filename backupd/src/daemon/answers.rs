@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use depot::names::{HostName, JobName};
 use serde::{Deserialize, Serialize};
 
+use crate::archive::LogStatus;
 use crate::keeper::KeeperReport;
 use crate::report::RunReport;
 
@@ -27,6 +28,9 @@ pub struct StatusAnswer {
     /// The keeper, if its runs are scheduled.
     #[serde(default)]
     pub keeper: Option<KeeperStatus>,
+    /// The archives of logs.
+    #[serde(default)]
+    pub logs: Vec<LogAnswer>,
 }
 
 /// The keeper.
@@ -40,6 +44,15 @@ pub struct KeeperStatus {
     pub last: Option<KeeperReport>,
     /// When the last one ended that was done wholly.
     pub last_good: Option<DateTime<Utc>>,
+}
+
+/// One archive of a log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LogAnswer {
+    /// The job.
+    pub job: JobName,
+    /// How it stands.
+    pub status: LogStatus,
 }
 
 /// One job.

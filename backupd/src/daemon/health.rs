@@ -23,6 +23,7 @@ impl Daemon {
             }
         }
         reasons.extend(self.keeper_reasons(now));
+        reasons.extend(self.log_reasons(now));
         reasons
     }
 }

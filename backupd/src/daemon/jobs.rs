@@ -157,7 +157,7 @@ pub(super) fn prepare_jobs(config: &Config) -> Result<Vec<Prepared>> {
         let history = state.begin(Utc::now()).context("remember the job")?;
         Ok(Prepared { name: name.clone(), timing: timing(job), history })
     };
-    config.jobs.iter().map(prepare).collect()
+    config.run_jobs().map(prepare).collect()
 }
 
 fn timing(job: &Job) -> Timing {
@@ -175,7 +175,7 @@ impl Daemon {
             }
         }
         for job in self.jobs.all() {
-            if !new.jobs.contains_key(&job.name) {
+            if !new.run_jobs().any(|(name, _)| *name == job.name) {
                 self.end_job(&job.name);
             }
         }

@@ -46,6 +46,7 @@ async fn status(State(daemon): State<Arc<Daemon>>) -> Json<StatusAnswer> {
         reasons: daemon.reasons(Utc::now()),
         jobs: daemon.jobs.all().iter().map(|job| job.shown()).collect(),
         keeper: daemon.keeper_status(),
+        logs: daemon.log_answers(),
     })
 }
 

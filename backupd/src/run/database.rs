@@ -7,22 +7,20 @@ use anyhow::{Context, Result};
 use chrono::Utc;
 use depot::depot::Depot;
 use depot::names::SnapshotId;
-use depot::writer::Report;
 
-use super::Run;
+use super::{Done, Run};
 use crate::config::{DatabaseJob, Mode};
 use crate::source::database::{Place, Ready, back_up, chain, prepare};
 use crate::state::Chain;
 
 impl Run<'_> {
-    /// Backs up a server. Returns the writer's report, the backup that the new one builds on, if any, and why the chain
-    /// could not be remembered, which does not undo the backup.
+    /// Backs up a server. That the chain could not be remembered does not undo the backup.
     pub(super) fn back_up_database(
         &self,
         job: &DatabaseJob,
         id: &SnapshotId,
         depots: &[Arc<Depot>],
-    ) -> Result<(Report, Option<SnapshotId>, Result<()>)> {
+    ) -> Result<Done> {
         let ready = prepare(job)?;
         let mark = chain::server_mark(&ready.server);
         let earlier = self.continued_chain(job, &ready, &mark, depots)?;
@@ -37,7 +35,7 @@ impl Run<'_> {
         let report = writer.finish(Some(encoded))?;
         let chain = (job.mode == Mode::Lsn).then(|| chain::extended(earlier, id, &positions, mark));
         let remembered = self.state.set_chain(chain.as_ref()).context("remember the chain");
-        Ok((report, parent, remembered))
+        Ok(Done { parent, gtid: positions.gtid, remembered, ..Done::new(report) })
     }
 
     /// The chain that this run continues; none for a full backup.

@@ -1,6 +1,6 @@
 //! What is asked of a server, and how the answers are read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -14,6 +14,25 @@ use crate::version::{Flavour, Version};
 
 /// The most rows of variables, status or grants that are read.
 const ROWS_MAX: usize = 20_000;
+
+/// What [`ServerState::settings`] has.
+const SETTINGS: [&str; 15] = [
+    "log_bin",
+    "binlog_format",
+    "log_slave_updates",
+    "sync_binlog",
+    "binlog_row_image",
+    "binlog_checksum",
+    "binlog_expire_logs_seconds",
+    "expire_logs_days",
+    "gtid_strict_mode",
+    "gtid_domain_id",
+    "gtid_mode",
+    "enforce_gtid_consistency",
+    "wsrep_gtid_mode",
+    "wsrep_gtid_domain_id",
+    "max_binlog_size",
+];
 
 /// A server at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +69,9 @@ pub struct ServerState {
     pub account: String,
     /// Privileges of that account on everything, in capitals.
     pub privileges: Vec<String>,
+    /// Settings that decide whether the binary log can be archived, as the server prints them.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
 }
 
 /// A node of a Galera cluster at one moment.
@@ -95,6 +117,11 @@ impl ServerState {
         })
     }
 
+    /// A setting as the server prints it; empty if it has none of this name.
+    pub fn setting(&self, name: &str) -> &str {
+        self.settings.get(name).map_or("", String::as_str)
+    }
+
     /// Asks over a connection.
     pub async fn ask(connection: &mut Conn) -> anyhow::Result<Self> {
         let variables = pairs(connection, "SHOW GLOBAL VARIABLES").await?;
@@ -131,6 +158,10 @@ impl ServerState {
             galera: has_galera(&variables).then(|| galera(&variables, &status)),
             account: account.unwrap_or_default(),
             privileges: global_privileges(&grants),
+            settings: SETTINGS
+                .iter()
+                .filter_map(|name| Some(((*name).to_owned(), variables.get(*name)?.clone())))
+                .collect(),
         })
     }
 }

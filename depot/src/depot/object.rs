@@ -29,7 +29,7 @@ impl<'d> ObjectReader<'d> {
     }
 
     /// For one who reads all of it.
-    pub(super) fn read_far_ahead(&mut self) {
+    pub(crate) fn read_far_ahead(&mut self) {
         self.ahead.store(READ_AHEAD_BYTES_MAX, Ordering::Relaxed);
     }
 

@@ -21,6 +21,8 @@ pub struct Pruned {
     pub condemned: u64,
     /// Objects of packs that are gone.
     pub objects: u64,
+    /// Pieces of the log that are gone.
+    pub logs: u64,
 }
 
 /// Deletes what the plan says. Every step is whole by itself; the next prune goes on where this one
@@ -42,6 +44,10 @@ pub fn perform(depot: &Depot, plan: &Plan, now: DateTime<Utc>) -> Result<Pruned>
     }
     for name in plan.orphans.iter().chain(&plan.proofs) {
         delete(depot, name)?;
+    }
+    for name in &plan.logs {
+        delete(depot, name)?;
+        pruned.logs += 1;
     }
     for name in &plan.delete {
         delete(depot, name)?;

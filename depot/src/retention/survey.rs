@@ -7,6 +7,7 @@ use chassis::failure::{Exit, Failure};
 use chrono::{DateTime, Utc};
 
 use crate::depot::{Depot, PROOF_PREFIX, SnapshotObjects};
+use crate::log::Listing;
 use crate::manifest::PackLine;
 use crate::names::{PackId, SnapshotId};
 use crate::needs::Needs;
@@ -85,12 +86,15 @@ pub struct Survey {
     pub packs: Vec<PackObject>,
     /// What checks have left.
     pub proofs: Vec<Proof>,
+    /// The archive of the log.
+    pub logs: Listing,
 }
 
 /// Reads what is there. It fails if a manifest has no needs list that can be read: then nothing may
 /// be deleted, since nobody knows what that snapshot needs.
 pub fn survey(depot: &Depot) -> Result<Survey> {
-    let mut survey = Survey::default();
+    // The log comes first: a backup that arrives in between is then not known, and keeps no less.
+    let mut survey = Survey { logs: depot.logs()?, ..Survey::default() };
     let marks = read_marks(depot)?;
     // Packs are listed before snapshots: a pack that arrives in between is then not seen at all.
     for (pack, info) in depot.list_packs()? {

@@ -6,8 +6,9 @@ use super::Fault;
 /// Who may depend on whom. The programs do not know one another: they meet in the stored format.
 const DIRECTIONS: [(&str, &[&str]); 7] = [
     ("chassis", &[]),
-    ("depot", &["chassis"]),
-    ("database", &["chassis"]),
+    ("gtid", &[]),
+    ("depot", &["chassis", "gtid"]),
+    ("database", &["chassis", "gtid"]),
     ("backupd", &["chassis", "depot", "database"]),
     ("restore", &["chassis", "depot", "database"]),
     ("tests", &["chassis", "depot", "database", "backupd", "restore"]),
