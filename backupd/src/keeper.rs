@@ -47,6 +47,8 @@ pub struct KeptDepot {
     pub condemned: u64,
     /// Objects of packs that are gone.
     pub objects: u64,
+    /// Pieces of the log that are gone.
+    pub logs: u64,
     /// Bytes that this freed.
     pub freed_bytes: u64,
     /// Why it was not kept.
@@ -158,10 +160,11 @@ fn keep_depot(
     check_stop(stop)?;
     let (made, now) = plan_depot(&depot, keeper, false)?;
     check_stop(stop)?;
-    let Pruned { snapshots, condemned, objects } = perform(&depot, &made, now)?;
-    (kept.snapshots, kept.condemned, kept.objects) = (snapshots, condemned, objects);
+    let Pruned { snapshots, condemned, objects, logs } = perform(&depot, &made, now)?;
+    (kept.snapshots, kept.condemned) = (snapshots, condemned);
+    (kept.objects, kept.logs) = (objects, logs);
     kept.freed_bytes = made.freed_bytes;
-    tracing::info!(depot = %name, snapshots, condemned, objects, "the depot is kept");
+    tracing::info!(depot = %name, snapshots, condemned, objects, logs, "the depot is kept");
     Ok(())
 }
 

@@ -154,7 +154,7 @@ impl Run<'_> {
         };
         let Done { report, parent, gtid, tree, remembered } = done;
         let report = self.report(started, report, parent, silent);
-        let mut report = RunReport { tree, gtid, ..report };
+        let mut report = RunReport { gtid, tree, ..report };
         if let Err(error) = remembered {
             report.spoil(&error);
         }

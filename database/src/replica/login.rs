@@ -1,5 +1,6 @@
 //! Logging in: the ways of both flavours that need no TLS.
 
+use chassis::config::Secret;
 use mysql_common::constants::CapabilityFlags;
 use mysql_common::io::ParseBuf;
 use mysql_common::packets::{AuthPlugin, HandshakePacket, HandshakeResponse};
@@ -7,7 +8,7 @@ use mysql_common::proto::MySerialize;
 
 use super::packets::Wire;
 use super::{ReplicaError, query};
-use crate::options::{OptionFile, Secret};
+use crate::options::OptionFile;
 use crate::server::user_of;
 
 /// What the server may send, and we.
@@ -23,7 +24,7 @@ pub(super) fn log_in(wire: &mut Wire, options: &OptionFile) -> Result<(), Replic
     let protocol = |what: &str| ReplicaError::Protocol(what.to_owned());
     let greeting: HandshakePacket<'_> =
         ParseBuf(&greeting).parse(()).map_err(|_| protocol("the greeting"))?;
-    let password = options.password.as_ref().map(Secret::reveal).unwrap_or_default();
+    let password = options.password.as_ref().map(Secret::expose).unwrap_or_default();
     let plugin = greeting.auth_plugin().unwrap_or(AuthPlugin::MysqlNativePassword).into_owned();
     let nonce = greeting.nonce();
     let data = answer(&plugin, password, &nonce);

@@ -4,7 +4,7 @@
 use super::Fault;
 
 /// Who may depend on whom. The programs do not know one another: they meet in the stored format.
-const DIRECTIONS: [(&str, &[&str]); 7] = [
+const DIRECTIONS: [(&str, &[&str]); 8] = [
     ("chassis", &[]),
     ("gtid", &[]),
     ("depot", &["chassis", "gtid"]),
