@@ -305,7 +305,7 @@ error: backupd.toml:5:7: jobs.site: says nowhere what to back up
   |
 5 | [jobs.site]
   |       ^^^^
-hint: add one of `[jobs.site.files]` or `[jobs.site.database]`
+hint: add one of `[jobs.site.files]`, `.database` or `.log`
 
 "#]],
     );
@@ -318,7 +318,7 @@ error: backupd.toml:5:7: jobs.site: has two sources
   |
 5 | [jobs.site]
   |       ^^^^
-hint: keep one of `[jobs.site.files]` or `[jobs.site.database]`; make a second job for the other
+hint: keep one of `[jobs.site.files]`, `.database` or `.log`; make a second job for the other
 
 "#]],
     );
