@@ -17,6 +17,7 @@ use anyhow::{Context, Result};
 use chassis::progress::Progress;
 use chassis::retry::Stop;
 use depot::block::{BlockKey, Cuts};
+use depot::compression::Compression;
 use depot::crypt::{Recipients, generate_identity};
 use depot::depot::Depot;
 use depot::manifest::{EntryPath, SnapshotKind};
@@ -51,43 +52,68 @@ fn cpu_since(begun: Duration) -> Duration {
     cpu_time().saturating_sub(begun)
 }
 
-/// Naming and compressing one block after another, on one core.
+/// Naming and compressing one block after another, on one core: at levels of zstd, and as a run does.
 fn blocks(files: &[Vec<u8>], size: usize) -> Result<()> {
-    println!("| block | level | MB/s and core: name | compress | decompress | ratio |");
+    println!("| block | effort | MB/s and core: name | compress | decompress | ratio |");
     println!("|---|---|---|---|---|---|");
     let key = BlockKey::generate();
     for length in [16, 32, 64, 128, 256, 1024].map(|n| n * KIB) {
-        let pieces = || files.iter().flat_map(|file| file.chunks(length));
         let begun = cpu_time();
-        for piece in pieces() {
+        for piece in files.iter().flat_map(|file| file.chunks(length)) {
             std::hint::black_box(key.name(piece));
         }
-        let naming = cpu_since(begun);
+        let naming = rate(size, cpu_since(begun));
+        let row = |effort: &str, figures: String| {
+            println!("| {} KiB | {effort} | {naming:.0} | {figures} |", length / KIB);
+        };
         for level in [-1, 1, 2, 3, 5] {
             let mut zstd = zstd::bulk::Compressor::new(level)?;
-            let begun = cpu_time();
-            let stored =
-                pieces().map(|piece| zstd.compress(piece)).collect::<Result<Vec<_>, _>>()?;
-            let compressing = cpu_since(begun);
-            let total: usize = stored.iter().map(Vec::len).sum();
-            let mut zstd = zstd::bulk::Decompressor::new()?;
-            let mut buffer = vec![0; length];
-            let begun = cpu_time();
-            for piece in &stored {
-                zstd.decompress_to_buffer(piece, &mut buffer)?;
-            }
-            let decompressing = cpu_since(begun);
-            println!(
-                "| {} KiB | {level} | {:.0} | {:.0} | {:.0} | {:.3} |",
-                length / KIB,
-                rate(size, naming),
-                rate(size, compressing),
-                rate(size, decompressing),
-                size as f64 / total as f64
-            );
+            let compress = |_, piece: &[u8], into: &mut Vec<u8>| {
+                into.resize(zstd::zstd_safe::compress_bound(piece.len()), 0);
+                Ok(zstd.compress_to_buffer(piece, &mut into[..])?)
+            };
+            row(&level.to_string(), compressing(files, length, compress)?);
         }
+        let mut run = Compression::new(Tuning::default().level)?;
+        let compress =
+            |file, piece: &[u8], into: &mut Vec<u8>| run.pack(file as u64, piece, into, 0);
+        row("of a run", compressing(files, length, compress)?);
     }
     Ok(())
+}
+
+/// The rates of compressing and decompressing, and the ratio.
+fn compressing(
+    files: &[Vec<u8>],
+    length: usize,
+    mut compress: impl FnMut(usize, &[u8], &mut Vec<u8>) -> Result<usize>,
+) -> Result<String> {
+    let size: usize = files.iter().map(Vec::len).sum();
+    let mut all = Vec::new();
+    let mut frames = Vec::new();
+    let mut buffer = Vec::new();
+    let begun = cpu_time();
+    for (number, file) in files.iter().enumerate() {
+        for piece in file.chunks(length) {
+            let stored = compress(number, piece, &mut buffer)?;
+            frames.push((all.len(), stored, piece.len()));
+            all.extend_from_slice(&buffer[..stored]);
+        }
+    }
+    let there = rate(size, cpu_since(begun));
+    let mut zstd = zstd::bulk::Decompressor::new()?;
+    buffer.resize(length, 0);
+    let begun = cpu_time();
+    for (at, stored, plain) in frames {
+        let frame = &all[at..at + stored];
+        if stored == plain {
+            buffer[..plain].copy_from_slice(frame);
+        } else {
+            zstd.decompress_to_buffer(frame, &mut buffer)?;
+        }
+    }
+    let back = rate(size, cpu_since(begun));
+    Ok(format!("{there:.0} | {back:.0} | {:.3}", size as f64 / all.len() as f64))
 }
 
 /// Whole runs: all files through the writer into a directory.

@@ -6,6 +6,7 @@
 
 pub mod block;
 pub mod cache;
+pub mod compression;
 pub mod crypt;
 pub mod depot;
 pub mod export;

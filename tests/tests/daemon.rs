@@ -22,5 +22,7 @@ mod pages;
 mod runs;
 #[path = "daemon/tool.rs"]
 mod tool;
+#[path = "daemon/unit.rs"]
+mod unit;
 
 use tests::lab;
