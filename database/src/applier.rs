@@ -12,8 +12,9 @@
 //! (`innodb_flush_log_at_trx_commit=2`): the death of a process loses nothing. The loss of the whole
 //! host may; the caller must notice that, and begin again.
 //!
-//! It starts without accounts, so that it can be logged in to, and then reads them: statements about
-//! accounts can be replayed.
+//! # Accounts
+//! Those of the backup count, so that statements about them can be replayed. An account of our own is
+//! made at the start, with a password of this run, and dropped at the end.
 
 mod command;
 mod settings;
@@ -26,6 +27,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use chassis::config::Secret;
 use chassis::failure::{Exit, Failure};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row, Value};
@@ -102,6 +104,8 @@ impl Applier {
         let log = File::create(options.home.join(LOG)).context("create log of the server")?;
         let socket = tempfile::Builder::new().prefix("holdfast-").tempdir();
         let socket = socket.context("make directory for a socket")?;
+        let password = Secret::new(format!("{:032x}", rand::random::<u128>()));
+        command::write_account(options.home, &password)?;
         let mut command = command::command(options, socket.path())?;
         let started = command.stdin(lock).stdout(reader).stderr(log).spawn();
         let child = started.context("start a shell for the server")?;
@@ -117,16 +121,15 @@ impl Applier {
             statements: Statements::of(options.flavour),
             flavour: options.flavour,
         };
-        applier.connect()?;
-        // From here on there are accounts again; this connection keeps its rights.
-        applier.execute("FLUSH PRIVILEGES").context("read accounts")?;
+        applier.connect(password)?;
         applier.execute("SET SESSION wait_timeout = 31536000").context("set up connection")?;
         Ok(applier)
     }
 
-    fn connect(&mut self) -> Result<()> {
+    fn connect(&mut self, password: Secret) -> Result<()> {
         let options = OptionFile {
-            user: Some("root".into()),
+            user: Some(command::ACCOUNT.into()),
+            password: Some(password),
             socket: Some(self.socket.path().join(command::SOCKET)),
             ..OptionFile::default()
         };
@@ -140,7 +143,7 @@ impl Applier {
                 let words = self.last_words();
                 let message = format!("server on the backup ended with {status}: {words}");
                 return Err(Failure::new(Exit::Failed, message)
-                    .hint("it must be of the series that the backup is of: the package mariadb-server-core, or --server PROGRAM")
+                    .hint("install mariadb-server-core of the backup's series, or name a program by --server")
                     .into());
             }
             if Instant::now() > deadline {
@@ -237,10 +240,22 @@ impl Applier {
         Ok(rows.iter().filter_map(|row| row.as_ref(3)).map(text_of).collect())
     }
 
+    /// Events that the server has put to sleep because they came by replication.
+    pub fn sleeping_events(&mut self) -> Result<Vec<String>> {
+        let rows = self.rows(
+            "SELECT CONCAT('`', EVENT_SCHEMA, '`.`', EVENT_NAME, '`') FROM information_schema.EVENTS \
+             WHERE STATUS IN ('SLAVESIDE_DISABLED', 'REPLICA_SIDE_DISABLED')",
+        )?;
+        Ok(rows.iter().filter_map(|row| row.as_ref(0)).map(text_of).collect())
+    }
+
     /// Ends replication and forgets that there was any, and shuts the server down in order.
     pub fn finish(mut self) -> Result<()> {
         for statement in self.statements.end {
             self.execute(statement).context("end replay")?;
+        }
+        for statement in command::drop_account() {
+            self.execute(&statement).context("drop our own account")?;
         }
         self.stop()
     }

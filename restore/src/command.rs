@@ -7,6 +7,8 @@
 mod arguments;
 mod find;
 mod point;
+mod request;
+mod site;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -53,7 +55,7 @@ pub fn run(arguments: &Arguments, stop: &Stop, bars: &Bars, now: DateTime<Utc>) 
         Some(command) => return print_help(command),
         None => {}
     }
-    if let Some(goal) = point::goal_of(arguments, now)? {
+    if let Some(goal) = request::goal_of(arguments, now)? {
         return point::run(arguments, goal, stop, bars, now);
     }
     let target = target_of(arguments)?;

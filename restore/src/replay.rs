@@ -25,7 +25,7 @@ use chassis::progress::Progress;
 use chassis::retry::Stop;
 use chassis::units::{format_duration, format_rate};
 use database::applier::{self, Applier, ApplierOptions};
-use database::binlog_server::{BinlogServer, Identity};
+use database::binlog_server::{BinlogServer, Identity, Login};
 use database::gtid::GtidSet;
 use database::info::Positions;
 use database::replica::Have;
@@ -33,7 +33,7 @@ use database::version::Version;
 use depot::crypt::Identities;
 use depot::depot::Depot;
 use depot::log::{Archive, Timeline};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use self::state::{Stage, State};
 use self::supply::Supply;
@@ -42,6 +42,9 @@ use crate::target::{REPLAY, Target, remove_tree};
 
 /// How often to look how far it is.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What our server says that its id in replication is.
+const SOURCE_ID: u32 = 4_294_901_760;
 
 /// What is to be replayed, and how.
 #[derive(Clone, Debug)]
@@ -69,7 +72,7 @@ pub struct Replay {
 }
 
 /// What was done.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Replayed {
     /// The history that was followed.
@@ -90,6 +93,8 @@ pub struct Replayed {
     pub bytes: u64,
     /// How long this run's replay took.
     pub seconds: f64,
+    /// Events that were made or changed on the way: the server has put them to sleep.
+    pub sleeping_events: Vec<String>,
     /// Distributed transactions that were prepared at the point and wait for their end.
     pub prepared: Vec<String>,
 }
@@ -110,8 +115,13 @@ impl Replayed {
             format!("reached, as the server itself says: {}", self.reached),
         ];
         lines.extend(self.last.iter().map(|last| format!("last transaction: {}", last.line())));
+        lines.extend(self.sleeping_events.iter().map(|name| {
+            format!(
+                "event {name} sleeps, as on a replica: ALTER EVENT {name} ENABLE if it is to run"
+            )
+        }));
         lines.extend(self.prepared.iter().map(|name| {
-            format!("distributed transaction {name} was prepared at the point: commit it or roll it back")
+            format!("{name} was prepared (XA) at the point: commit it or roll it back")
         }));
         lines
     }
@@ -185,39 +195,12 @@ pub fn run(means: Means<'_>, replay: &Replay, goes_on: bool) -> Result<Replayed>
     if was_killed && !supply.is_next_atomic(&from.to_set())? {
         return Err(BeginAgain.into());
     }
-    let server = BinlogServer::listen(Identity {
-        flavour: replay.positions.flavour,
-        version: replay.positions.server_version.clone(),
-        server_id: 1,
-    })?;
-    means.progress.begin("replay", replay.bytes);
-    let ended = Stop::new();
-    std::thread::scope(|scope| {
-        let serving = scope.spawn(|| {
-            let is_stopped = || ended.is_stopped() || means.stop.is_stopped();
-            server.serve(&is_stopped, |have, stream| supply.feed(have, stream))
-        });
-        let applied = if from.to_set() == *upto {
-            Ok(())
-        } else {
-            applier.follow(server.login()).and_then(|()| {
-                wait(
-                    &mut applier,
-                    means.stop,
-                    upto,
-                    &supply,
-                    || serving.is_finished(),
-                    server.login(),
-                )
-            })
-        };
-        ended.stop();
-        let served = serving.join().map_err(|_| anyhow::anyhow!("the binlog server panicked"))?;
-        // Why the log did not come is what matters, if it did not.
-        served.and(applied)
-    })?;
+    if from.to_set() != *upto {
+        supply_to(&mut applier, &supply, means, replay)?;
+    }
     let reached = applier.have()?;
     let prepared = applier.prepared()?;
+    let sleeping_events = applier.sleeping_events()?;
     means.progress.begin("shut down", 0);
     applier.finish()?;
     ensure!(reached.to_set() == *upto, "the replay ended at {reached}, and not at {upto}");
@@ -233,7 +216,37 @@ pub fn run(means: Means<'_>, replay: &Replay, goes_on: bool) -> Result<Replayed>
         transactions,
         bytes,
         seconds: clock.elapsed().as_secs_f64(),
+        sleeping_events,
         prepared,
+    })
+}
+
+/// Lets the server replicate from the archive until all is applied.
+fn supply_to(
+    applier: &mut Applier,
+    supply: &Supply<'_>,
+    means: Means<'_>,
+    replay: &Replay,
+) -> Result<()> {
+    let server = BinlogServer::listen(Identity {
+        flavour: replay.positions.flavour,
+        version: replay.positions.server_version.clone(),
+        server_id: SOURCE_ID,
+    })?;
+    means.progress.begin("replay", replay.bytes);
+    let upto = &replay.state.cut.upto;
+    let ended = Stop::new();
+    std::thread::scope(|scope| {
+        let serving = scope.spawn(|| {
+            let is_stopped = || ended.is_stopped() || means.stop.is_stopped();
+            server.serve(&is_stopped, |have, stream| supply.feed(have, stream))
+        });
+        let is_over = || serving.is_finished();
+        let applied = wait(applier, means.stop, upto, supply, is_over, server.login());
+        ended.stop();
+        let served = serving.join().map_err(|_| anyhow::anyhow!("the binlog server panicked"))?;
+        // Why the log did not come is what matters, if it did not.
+        served.and(applied)
     })
 }
 
@@ -262,8 +275,9 @@ fn wait(
     upto: &GtidSet,
     supply: &Supply<'_>,
     is_over: impl Fn() -> bool,
-    login: &database::binlog_server::Login,
+    login: &Login,
 ) -> Result<()> {
+    applier.follow(login)?;
     loop {
         check_stop(stop)?;
         let progress = applier.progress()?;

@@ -272,6 +272,7 @@ impl Session<'_> {
         }
         if *set_owner {
             prepare::give_to_server(&target.root, report)?;
+            report.notices.dedup();
         }
         Ok(())
     }

@@ -54,7 +54,7 @@ impl Marker {
 }
 
 /// What was found where the target shall be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Found {
     /// Nothing, or an empty directory.

@@ -4,5 +4,15 @@
 
 #[path = "point/cut.rs"]
 mod cut;
+#[path = "point/hole.rs"]
+mod hole;
+#[path = "point/resume.rs"]
+mod resume;
 #[path = "point/scene.rs"]
 mod scene;
+#[path = "point/site.rs"]
+mod site;
+#[path = "point/time.rs"]
+mod time;
+#[path = "point/timeline.rs"]
+mod timeline;

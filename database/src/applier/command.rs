@@ -5,7 +5,9 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use chassis::config::Secret;
+use chassis::durable;
 
 use super::ApplierOptions;
 use crate::scratch::settings;
@@ -13,6 +15,10 @@ use crate::version::Flavour;
 
 /// The server's socket, in a directory of its own.
 pub(super) const SOCKET: &str = "sock";
+
+/// The account that we log in with.
+pub(super) const ACCOUNT: &str = "holdfast-replay";
+const ACCOUNT_FILE: &str = "account.sql";
 
 /// The server holds the lock that comes as standard input. What comes as standard output is the
 /// reading end of a pipe: when nobody is left at the other end, the server is shut down.
@@ -29,7 +35,6 @@ const SERVER_ID: u32 = 4_294_901_761;
 
 /// Settings of both flavours.
 const COMMON: &[&str] = &[
-    "--skip-grant-tables",
     "--skip-networking",
     "--skip-slave-start",
     "--event-scheduler=OFF",
@@ -55,6 +60,7 @@ const COMMON: &[&str] = &[
 const MARIADB: &[&str] = &[
     "--innodb-log-file-size=512M",
     "--slave-parallel-mode=optimistic",
+    "--slave-parallel-max-queued=16777216",
     "--gtid-strict-mode=OFF",
     "--slave-sql-verify-checksum=ON",
     "--sql-mode=",
@@ -68,6 +74,24 @@ const MYSQL: &[&str] = &[
     "--replica-preserve-commit-order=ON",
     "--relay-log-recovery=ON",
 ];
+
+/// Writes the statements that the server executes when it starts.
+pub(super) fn write_account(home: &Path, password: &Secret) -> Result<()> {
+    let [quiet, drop] = drop_account();
+    let password = password.expose();
+    let text = format!(
+        "{quiet};\n{drop};\nCREATE USER '{ACCOUNT}'@'localhost' IDENTIFIED BY '{password}';\n\
+         GRANT ALL ON *.* TO '{ACCOUNT}'@'localhost';\n"
+    );
+    let path = home.join(ACCOUNT_FILE);
+    durable::write_replace(&path, text.as_bytes(), 0o600).context("write statements of the start")
+}
+
+/// The statements that drop the account, and log nothing.
+pub(super) fn drop_account() -> [String; 2] {
+    let drop = format!("DROP USER IF EXISTS '{ACCOUNT}'@'localhost'");
+    ["SET SESSION sql_log_bin = 0".to_owned(), drop]
+}
 
 pub(super) fn command(options: &ApplierOptions<'_>, socket: &Path) -> Result<Command> {
     let &ApplierOptions { program, prepared, home, .. } = options;
@@ -84,6 +108,7 @@ pub(super) fn command(options: &ApplierOptions<'_>, socket: &Path) -> Result<Com
     command.arg(path("--pid-file=", &home.join("pid")));
     // Not the directory of other servers: a server that starts removes all temporary tables there.
     command.arg(path("--tmpdir=", home));
+    command.arg(path("--init-file=", &home.join(ACCOUNT_FILE)));
     command.arg(path("--relay-log=", &home.join("relay")));
     command.arg(path("--relay-log-index=", &home.join("relay.index")));
     command.args(COMMON);
@@ -97,7 +122,6 @@ pub(super) fn command(options: &ApplierOptions<'_>, socket: &Path) -> Result<Com
         // One thread that only applies is quicker than one that others are led by.
         let threads = if workers > 1 { workers } else { 0 };
         command.arg(format!("--slave-parallel-threads={threads}"));
-        command.arg(format!("--slave-domain-parallel-threads={}", threads / 2));
     } else {
         command.args(MYSQL);
         command.arg(format!("--replica-parallel-workers={workers}"));

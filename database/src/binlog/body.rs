@@ -18,7 +18,7 @@ const INTERVALS_MAX: u64 = 1 << 20;
 /// The bits of MariaDB's flags that we ask.
 mod mariadb_flags {
     pub const STANDALONE: u8 = 1;
-    pub const TRANSACTIONAL: u8 = 2;
+    pub const TRANSACTIONAL: u8 = 4;
     pub const DDL: u8 = 32;
 }
 

@@ -243,7 +243,8 @@ fn value_of(statement: &str, variable: &str) -> Option<String> {
 fn requested(rest: &[u8]) -> Result<GtidSet> {
     let number = |at: usize| {
         let bytes = rest.get(at..at + 4).context("it is cut short")?;
-        Ok::<_, anyhow::Error>(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize)
+        let number = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        Ok::<_, anyhow::Error>(number as usize)
     };
     let name_length = number(6)?;
     let at = 10 + name_length.min(rest.len()) + 8;

@@ -65,7 +65,9 @@ pub struct Arguments {
     /// The backup to begin with, instead of the newest one before the point
     #[arg(long, value_name = "ID", conflicts_with_all = ["snapshot", "at", "latest"], help_heading = "A point in time")]
     pub base: Option<SnapshotId>,
-    /// Files of all other jobs too, as of the newest backup at or before the point; each job gets a directory in the target
+    /// The files of all jobs too, as of the newest backup at or before the point
+    ///
+    /// Each job, that of the database too, gets a directory of its own in the target.
     #[arg(long, help_heading = "A point in time")]
     pub with_files: bool,
     /// Write what is replayed into a binary log of the restored server

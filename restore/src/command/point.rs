@@ -6,17 +6,17 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use chassis::cli::Stdout;
-use chassis::clock::{local_zone, parse_time};
-use chassis::failure::{Exit, Failure};
+use chassis::failure::Exit;
 use chassis::progress::{Bar, Bars, Progress};
 use chassis::retry::Stop;
 use chrono::{DateTime, Utc};
 use depot::crypt::Identities;
 use depot::depot::{Depot, SnapshotInfo};
-use depot::log::{Catalog, Chain, Head};
+use depot::log::{Catalog, Head};
 use depot::names::SnapshotId;
 
-use super::{Arguments, keys, no_target, warn, workers};
+use super::request::{check_parts, request};
+use super::{Arguments, keys, no_target, site, warn, workers};
 use crate::chain::{Loaded, load, plan};
 use crate::config::{CONFIG_PATH, Config, open_first};
 use crate::point::base::{Base, Only, Scene, Way};
@@ -37,72 +37,6 @@ const REPLAY_WORKERS_MAX: usize = 8;
 const MEMORY_MIN: u64 = 128 << 20;
 const MEMORY_MAX: u64 = 4 << 30;
 
-/// The point that is asked for; none if it is a plain restore.
-pub(super) fn goal_of(arguments: &Arguments, now: DateTime<Utc>) -> Result<Option<Goal>> {
-    let goal = match arguments {
-        Arguments { point_in_time: Some(text), .. } => {
-            Goal::Time(parse_time(text, now, local_zone())?)
-        }
-        Arguments { to_gtid: Some(gtid), .. } => Goal::To(gtid.clone()),
-        Arguments { before_gtid: Some(gtid), .. } => Goal::Before(gtid.clone()),
-        Arguments { to_latest: true, .. } => Goal::Latest,
-        _ => {
-            refuse_without_point(arguments)?;
-            return Ok(None);
-        }
-    };
-    if !arguments.table.is_empty() || !arguments.path.is_empty() {
-        let message =
-            "parts of a database cannot be brought to a point: the log is of the whole server";
-        return Err(Failure::new(Exit::Usage, message)
-            .hint("restore all of it to the point into a directory of its own, start a server there, and dump the table")
-            .into());
-    }
-    if arguments.delta || arguments.keep_going {
-        let message = "a point is reached in a new directory, from a whole backup";
-        return Err(Failure::new(Exit::Usage, message)
-            .hint("leave --delta and --keep-going away")
-            .into());
-    }
-    Ok(Some(goal))
-}
-
-fn refuse_without_point(arguments: &Arguments) -> Result<(), Failure> {
-    let named = [
-        (arguments.timeline.is_some(), "--timeline"),
-        (arguments.base.is_some(), "--base"),
-        (arguments.with_files, "--with-files"),
-        (arguments.binlog, "--binlog"),
-        (arguments.galera_bootstrap, "--galera-bootstrap"),
-        (arguments.replay_workers.is_some(), "--replay-workers"),
-    ];
-    match named.iter().find(|(is_given, _)| *is_given) {
-        None => Ok(()),
-        Some((_, name)) => Err(Failure::new(Exit::Usage, format!("{name} needs a point"))
-            .hint("add --point-in-time, --to-gtid, --before-gtid or --to-latest")),
-    }
-}
-
-/// The point as it was typed: a restore that goes on must be of the same.
-fn request(arguments: &Arguments) -> Vec<String> {
-    let gtid = |name: &str, gtid: &Option<database::gtid::Gtid>| {
-        gtid.as_ref().map(|gtid| format!("{name} {gtid}"))
-    };
-    let time = arguments.point_in_time.as_ref().map(|text| format!("--point-in-time {text}"));
-    let timeline = arguments.timeline.as_ref().map(|timeline| format!("--timeline {timeline:?}"));
-    let latest = arguments.to_latest.then(|| "--to-latest".to_owned());
-    [
-        time,
-        gtid("--to-gtid", &arguments.to_gtid),
-        gtid("--before-gtid", &arguments.before_gtid),
-        latest,
-        timeline,
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
-}
-
 /// Plans or restores.
 pub(super) fn run(
     arguments: &Arguments,
@@ -114,6 +48,7 @@ pub(super) fn run(
     if arguments.target.is_none() && !arguments.plan {
         return Err(no_target().into());
     }
+    check_parts(arguments)?;
     let config_path = arguments.config.clone().unwrap_or_else(|| CONFIG_PATH.into());
     let config = Config::load(&config_path, arguments.config.is_some())?;
     let identities = keys(&arguments.identity, &config)?;
@@ -124,48 +59,52 @@ pub(super) fn run(
     for (timeline, info) in &listing.begins {
         begins.extend(depot.log_begin(info)?.map(|begin| (timeline.clone(), begin)));
     }
-    let catalog = Catalog::of(&listing);
-    let session = Session {
-        arguments,
-        goal,
-        scene: Scene {
+    let mut catalog = Catalog::of(&listing);
+    loop {
+        let scene = Scene {
             depot: &depot,
             identities: &identities,
             snapshots: &snapshots,
             catalog: &catalog,
             begins: &begins,
             stop,
-        },
-        bars,
-        now,
-    };
-    let target = database_target(arguments);
-    let (state, way) = session.find_way(target.as_deref())?;
-    if arguments.plan {
-        return session.show_plan(&state, &way);
+        };
+        let session = Session { arguments, goal: goal.clone(), scene, bars, now };
+        let found = session.find_way().and_then(|(state, way)| {
+            let checked = session.check(&way)?;
+            Ok((state, way, checked))
+        });
+        match found {
+            Ok((state, way, checked)) => return session.act(&state, &way, checked),
+            Err(error) => match error.downcast_ref::<read::Damaged>() {
+                Some(damaged) => {
+                    tracing::warn!("{damaged}; it is looked for elsewhere");
+                    catalog.remove(&damaged.stored.clone());
+                }
+                None => return Err(error),
+            },
+        }
     }
-    session.restore(&state, &way, &target.expect("it was checked above"))
 }
 
-/// Where the database goes: with files beside it, into a directory of its own.
-fn database_target(arguments: &Arguments) -> Option<PathBuf> {
-    arguments.target.clone()
-}
+/// The backup as it was read, and the heads of the pieces.
+pub(super) type Checked = (Vec<Loaded>, Vec<Head>);
 
-struct Session<'a> {
-    arguments: &'a Arguments,
-    goal: Goal,
-    scene: Scene<'a>,
+/// A restore to a point.
+pub(super) struct Session<'a> {
+    pub arguments: &'a Arguments,
+    pub goal: Goal,
+    pub scene: Scene<'a>,
     bars: &'a Bars,
-    now: DateTime<Utc>,
+    pub now: DateTime<Utc>,
 }
 
 impl Session<'_> {
-    fn depot(&self) -> &Depot {
+    pub(super) fn depot(&self) -> &Depot {
         self.scene.depot
     }
 
-    fn snapshots(&self) -> &[SnapshotInfo] {
+    pub(super) fn snapshots(&self) -> &[SnapshotInfo] {
         self.scene.snapshots
     }
 
@@ -174,9 +113,13 @@ impl Session<'_> {
     }
 
     /// The way that an unfinished restore of the same request went, or a new one.
-    fn find_way(&self, target: Option<&Path>) -> Result<(State, Way)> {
+    fn find_way(&self) -> Result<(State, Way)> {
         let request = request(self.arguments);
-        let left = target.map_or(Ok(None), state::read)?;
+        let left = match &self.arguments.target {
+            None => None,
+            Some(target) if self.arguments.with_files => site::left(target)?,
+            Some(target) => state::read(target)?,
+        };
         if let Some(left) = left.filter(|left| left.request == request) {
             tracing::info!("an unfinished restore to {} goes on", left.point);
             let base = self.scene.base(&left.snapshot)?;
@@ -213,7 +156,7 @@ impl Session<'_> {
     }
 
     /// Reads the backup, and the heads of all pieces of log; everything that can be refused is.
-    fn check(&self, way: &Way) -> Result<(Vec<Loaded>, Vec<Head>)> {
+    fn check(&self, way: &Way) -> Result<Checked> {
         let Way { base, chain, .. } = way;
         let server = (base.positions.flavour, base.positions.server_version.as_str());
         let heads = read::check_chain(
@@ -231,14 +174,32 @@ impl Session<'_> {
         Ok((self.load(&base.head.id)?, heads))
     }
 
-    fn load(&self, id: &SnapshotId) -> Result<Vec<Loaded>> {
+    pub(super) fn load(&self, id: &SnapshotId) -> Result<Vec<Loaded>> {
         load(self.depot(), self.snapshots(), id, self.identities(), &Selection::all())
     }
 
-    fn plan(&self, state: &State, way: &Way) -> Result<(PointPlan, Vec<Loaded>)> {
-        let (loaded, heads) = self.check(way)?;
-        let mut backup = plan(self.depot(), &loaded, self.now)?;
-        if let Some(target) = database_target(self.arguments) {
+    /// Where the database goes: with files beside it, into a directory of its own.
+    fn database_target(&self, state: &State) -> Option<PathBuf> {
+        let target = self.arguments.target.clone()?;
+        let is_beside = self.arguments.with_files;
+        Some(if is_beside { target.join(state.snapshot.job.as_str()) } else { target })
+    }
+
+    fn act(&self, state: &State, way: &Way, checked: Checked) -> Result<Exit> {
+        if self.arguments.plan {
+            return self.show_plan(state, way, &checked);
+        }
+        let report = if self.arguments.with_files {
+            site::restore(self, state, way, checked)?
+        } else {
+            self.restore(state, way, checked)?
+        };
+        self.print(&report)
+    }
+
+    fn plan(&self, state: &State, way: &Way, (loaded, heads): &Checked) -> Result<PointPlan> {
+        let mut backup = plan(self.depot(), loaded, self.now)?;
+        if let Some(target) = self.database_target(state) {
             let marker = Marker::new(state.snapshot.clone(), state.request.clone(), self.now);
             backup.found = Some(look(&target, &marker, false)?.0);
             backup.free_bytes = free_bytes(&target);
@@ -251,11 +212,14 @@ impl Session<'_> {
             from: way.base.have.to_string(),
             cut: way.cut.clone(),
         };
-        Ok((PointPlan::new(parts, &way.chain, &heads), loaded))
+        Ok(PointPlan::new(parts, &way.chain, heads))
     }
 
-    fn show_plan(&self, state: &State, way: &Way) -> Result<Exit> {
-        let (plan, _) = self.plan(state, way)?;
+    fn show_plan(&self, state: &State, way: &Way, checked: &Checked) -> Result<Exit> {
+        let mut plan = self.plan(state, way, checked)?;
+        if self.arguments.with_files {
+            plan.files = site::plans(self, state)?;
+        }
         let mut out = Stdout::default();
         if self.arguments.json {
             out.json(&plan)?;
@@ -267,9 +231,10 @@ impl Session<'_> {
         Ok(Exit::Done)
     }
 
-    fn restore(&self, state: &State, way: &Way, target: &Path) -> Result<Exit> {
+    pub(super) fn restore(&self, state: &State, way: &Way, checked: Checked) -> Result<Report> {
+        let target = self.database_target(state).expect("it was checked above");
         let tool = find_tool(&way.base.positions)?;
-        let (plan, loaded) = self.plan(state, way)?;
+        let plan = self.plan(state, way, &checked)?;
         plan.backup.check()?;
         warn(&plan.backup);
         for line in cut_text(&plan.cut).lines() {
@@ -282,19 +247,22 @@ impl Session<'_> {
             memory_bytes: self.arguments.prepare_memory.0,
             server: self.arguments.server.clone(),
         };
-        let replay = self.replay(state, &way.base, &way.chain, plan.log_bytes)?;
-        let options = self.options(target, prepare, replay)?;
-        let report = match self.restore_once(loaded, &options) {
+        let replay = self.replay(state, &way.base, plan.log_bytes)?;
+        let options = self.options(&target, prepare, replay)?;
+        match self.restore_once(checked.0, &options) {
             Err(error) if error.is::<BeginAgain>() => {
                 tracing::warn!("{error:#}: the backup is restored again");
-                state::forget(target)?;
+                state::forget(&target)?;
                 self.restore_once(self.load(&state.snapshot)?, &options)
             }
             result => result,
-        }?;
+        }
+    }
+
+    fn print(&self, report: &Report) -> Result<Exit> {
         let mut out = Stdout::default();
         if self.arguments.json {
-            out.json(&report)?;
+            out.json(report)?;
         } else {
             out.write_all(report.text().as_bytes())?;
         }
@@ -302,14 +270,14 @@ impl Session<'_> {
         Ok(if report.is_whole() { Exit::Done } else { Exit::Partial })
     }
 
-    fn restore_once(&self, loaded: Vec<Loaded>, options: &Options) -> Result<Report> {
+    pub(super) fn restore_once(&self, loaded: Vec<Loaded>, options: &Options) -> Result<Report> {
         let shown = Bar::start(self.bars).follow(options.progress.clone());
         let result = restore(self.depot(), self.identities(), loaded, options, self.now);
         drop(shown);
         result
     }
 
-    fn replay(&self, state: &State, base: &Base, _: &Chain, bytes: u64) -> Result<Replay> {
+    fn replay(&self, state: &State, base: &Base, bytes: u64) -> Result<Replay> {
         let arguments = self.arguments;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let memory = match arguments.prepare_memory.0 {
@@ -331,18 +299,25 @@ impl Session<'_> {
     }
 
     fn options(&self, target: &Path, prepare: Preparation, replay: Replay) -> Result<Options> {
+        let selection = replay.state.request.clone();
+        let whole = self.whole(target)?;
+        Ok(Options { selection, prepare: Some(prepare), replay: Some(replay), ..whole })
+    }
+
+    /// How all of a backup is restored as it is.
+    pub(super) fn whole(&self, target: &Path) -> Result<Options> {
         let arguments = self.arguments;
         Ok(Options {
             // The report has commands with it, which may be run elsewhere.
             target: std::path::absolute(target).context("make path of target absolute")?,
-            selection: replay.state.request.clone(),
+            selection: Vec::new(),
             unmatched: Vec::new(),
             delta: false,
             delete: false,
             keep_going: false,
             set_owner: rustix::process::geteuid().is_root() && !arguments.no_owner,
-            prepare: Some(prepare),
-            replay: Some(replay),
+            prepare: None,
+            replay: None,
             sync: !arguments.no_sync,
             workers: workers(arguments),
             stop: self.scene.stop.clone(),

@@ -4,14 +4,14 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use chassis::failure::{Exit, Failure};
+use chassis::failure::{Exit, Failure, hint_of};
 use chassis::retry::Stop;
 use chrono::{DateTime, TimeDelta, Utc};
 use database::gtid::GtidSet;
 use database::info::Positions;
 use database::replica::Have;
 use depot::crypt::Identities;
-use depot::depot::{Depot, SnapshotInfo};
+use depot::depot::{Depot, SnapshotInfo, is_outage};
 use depot::log::{Archive, Catalog, Chain, Timeline};
 use depot::manifest::{Head, SnapshotKind, SnapshotState};
 use depot::names::{HostName, JobName, SnapshotId};
@@ -93,7 +93,8 @@ pub struct Way {
 }
 
 impl Scene<'_> {
-    fn head(&self, id: &SnapshotId) -> Result<Head> {
+    /// What the manifest of a backup says.
+    pub fn head(&self, id: &SnapshotId) -> Result<Head> {
         let opened = SnapshotReader::open(self.depot, id, self.identities);
         Ok(opened.with_context(|| format!("read backup {id}"))?.head().clone())
     }
@@ -137,6 +138,7 @@ impl Scene<'_> {
             }
             let head = match self.head(id) {
                 Ok(head) => head,
+                Err(error) if is_outage(&error) || hint_of(&error).is_some() => return Err(error),
                 Err(error) => {
                     tracing::warn!("{id} is passed over: {error:#}");
                     continue;

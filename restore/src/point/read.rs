@@ -3,17 +3,35 @@
 use std::io::sink;
 
 use anyhow::{Context, Result, ensure};
-use chassis::failure::{Exit, Failure};
+use chassis::failure::{Exit, Failure, hint_of};
 use chassis::retry::Stop;
 use database::binlog::{EventReader, Splitter, Step, Summary};
 use database::gtid::GtidSet;
 use database::replica::Have;
 use database::version::{Flavour, Version};
 use depot::crypt::Identities;
-use depot::depot::Depot;
+use depot::depot::{Depot, is_outage};
 use depot::log::{Chain, Head, Link, LogObject};
 
 use crate::share::{check_stop, share};
+
+/// A piece that is not what it was.
+#[derive(Debug, thiserror::Error)]
+#[error("`{stored}` is damaged: {why}")]
+pub struct Damaged {
+    /// The object.
+    pub stored: String,
+    why: String,
+}
+
+/// An error about a piece, told from those of the way to it.
+fn of_piece(object: &LogObject, error: anyhow::Error) -> anyhow::Error {
+    // What has advice, such as a key that does not fit, is about more than this piece.
+    if is_outage(&error) || hint_of(&error).is_some() {
+        return error.context(format!("read `{}`", object.stored));
+    }
+    Damaged { stored: object.stored.clone(), why: format!("{error:#}") }.into()
+}
 
 /// Reads the transactions of a piece that are to be taken from it, in the order of commits, until
 /// `each` has enough.
@@ -41,23 +59,14 @@ pub fn transactions(
         }
         Ok(())
     };
-    read().with_context(|| format!("read `{}`", link.object.stored))
+    read().map_err(|error| of_piece(&link.object, error))
 }
 
 /// What is inside must be what the name says: the name is not encrypted.
 pub fn check_head(head: &Head, object: &LogObject) -> Result<()> {
     let name = &object.name;
     let is_same = head.timeline == name.timeline && head.set == name.set && head.kind == name.kind;
-    ensure!(
-        is_same,
-        Failure::new(
-            Exit::Failed,
-            format!("`{}` holds another piece than its name says", object.stored)
-        )
-        .hint(
-            "somebody renamed it, or the depot is not what it was; move it away to go on without it"
-        )
-    );
+    ensure!(is_same, "it holds another piece than its name says");
     Ok(())
 }
 
@@ -77,9 +86,9 @@ pub fn check_chain(
         stop,
         || Ok(()),
         |(), link| {
-            let head = depot.log_head(&link.object, identities)?;
-            check_head(&head, &link.object)?;
-            Ok(head)
+            let head = depot.log_head(&link.object, identities);
+            let head = head.and_then(|head| check_head(&head, &link.object).map(|()| head));
+            head.map_err(|error| of_piece(&link.object, error))
         },
     )?;
     let mut state = base.clone();

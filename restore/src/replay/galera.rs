@@ -47,24 +47,23 @@ pub fn write_state(target: &Beneath, galera: &GaleraPosition) -> Result<()> {
 /// backup, with other transactions: MariaDB keeps the number of a cluster where a replay does not
 /// come to.
 pub fn steps(archived: &GtidSet) -> Vec<String> {
-    let mut steps = vec![
-        "# a new cluster: stop all nodes and arbitrators, put the directory in place on one node, there:".to_owned(),
-        "galera_new_cluster".to_owned(),
-    ];
+    let begin =
+        "# a new cluster: stop all nodes and arbitrators, put the directory in place on one node";
+    let mut steps = vec![begin.to_owned(), "galera_new_cluster".to_owned()];
     for (stream, numbers) in archived.iter() {
         if let (Stream::Domain(domain), Some(last)) = (stream, numbers.last()) {
             let next = last + NUMBERS_LEFT_OUT;
             steps.push(format!(
-                "# before anything else writes, in the cluster's domain ({domain}), any write in one session with this:"
+                "# before anything else writes, so that no number of domain {domain} is used twice:"
             ));
             steps.push(format!(
-                "mariadb -e 'SET SESSION wsrep_gtid_seq_no = {next}; CREATE OR REPLACE TABLE mysql.holdfast_restored (at DATETIME) ENGINE=InnoDB; DROP TABLE mysql.holdfast_restored'"
+                "mariadb -e 'SET SESSION wsrep_gtid_seq_no = {next}; \
+                 CREATE DATABASE holdfast_restored; DROP DATABASE holdfast_restored'"
             ));
         }
     }
-    steps.push(
-        "# the others with empty data directories, one after another: systemctl start mariadb"
-            .to_owned(),
-    );
+    let others = "# then the others, with empty data directories, one after another: \
+                  systemctl start mariadb";
+    steps.push(others.to_owned());
     steps
 }

@@ -94,9 +94,7 @@ impl<'a> Supply<'a> {
         let upto = &self.replay.state.cut.upto;
         let stored = &link.object.stored;
         let mut archive = self.archive();
-        archive.pieces.retain(|piece| piece.stored != *stored);
-        let sets = archive.pieces.iter().map(|piece| &piece.name.set);
-        archive.union = sets.fold(GtidSet::default(), |union, set| union.union(set));
+        archive.remove(stored);
         if archive.chain(state, upto).is_ok() {
             tracing::warn!("`{stored}` is passed over, others have what is in it: {error:#}");
             self.has_other_way.store(true, Ordering::Relaxed);

@@ -19,7 +19,7 @@ pub struct Scene {
 
 impl Scene {
     /// A server with an empty table `shop.t`, that is archived by the job `shop`; backups are those of
-    /// the job `db`.
+    /// the job `db`, and of files those of `site`.
     pub fn new() -> Self {
         Self::with(&[])
     }
@@ -38,7 +38,7 @@ impl Scene {
             )
             .unwrap();
         let lab = Lab::new("");
-        lab.configure(&Self::jobs(&server));
+        lab.configure(&format!("{}{}", Self::jobs(&server), lab.site("")));
         let daemon = Some(lab.start());
         Self { server, lab, daemon }
     }
