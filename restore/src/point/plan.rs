@@ -147,7 +147,7 @@ impl PointPlan {
             line("", format_args!("and {more} more; --json names all"));
         }
         let duration = Duration::from_secs(self.seconds_estimated);
-        line("time", format_args!("about {} in all", format_duration(duration)));
+        line("in all", format_args!("about {}, with replay at 8 MiB/s", format_duration(duration)));
         text += &cut_text(&self.cut);
         for files in &self.files {
             text.push('\n');
