@@ -22,7 +22,7 @@ use depot::depot::{Depot, is_outage};
 use depot::manifest::PackLine;
 use depot::names::PackId;
 use depot::reader::{BlockDecoder, PackReader};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::beneath::Beneath;
 use crate::share::share;
@@ -57,7 +57,7 @@ pub struct Fetch<'a> {
 }
 
 /// A pack that could not be used, wholly or in part.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Damage {
     /// Its name.
     pub pack: PackId,

@@ -7,10 +7,11 @@ use chassis::units::{ByteSize, format_duration, format_rate};
 use chrono::SecondsFormat;
 use depot::manifest::{Head, Problem, SnapshotKind, SnapshotState};
 use depot::names::SnapshotId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::fetch::Damage;
 use crate::plan::Plan;
+use crate::replay::Replayed;
 use crate::target::{Found, Target};
 
 /// Names of one kind that are printed; JSON has all.
@@ -18,7 +19,7 @@ const SHOWN_MAX: usize = 20;
 const PLAN_RATE: u64 = 100 << 20;
 
 /// What a restore has done.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Report {
     /// The backup.
@@ -57,6 +58,12 @@ pub struct Report {
     pub extra: Vec<String>,
     /// What was removed from the target.
     pub deleted: Vec<String>,
+    /// How the database was brought forward.
+    pub replayed: Option<Replayed>,
+    /// What else was restored for the same point.
+    pub site: Vec<Report>,
+    /// Jobs of files that have no backup at or before the point.
+    pub files_missing: Vec<String>,
     /// What is worth knowing.
     pub notices: Vec<String>,
     /// What can be done now: commands, with comments.
@@ -85,6 +92,9 @@ impl Report {
             unmatched: Vec::new(),
             extra: Vec::new(),
             deleted: Vec::new(),
+            replayed: None,
+            site: Vec::new(),
+            files_missing: Vec::new(),
             notices: Vec::new(),
             next_steps: Vec::new(),
         }
@@ -93,7 +103,8 @@ impl Report {
     /// Whether everything that was asked for is there as it was.
     pub fn is_whole(&self) -> bool {
         let is_sound = self.damage.is_empty() && self.problems.is_empty();
-        let is_sound = is_sound && self.unmatched.is_empty();
+        let is_sound = is_sound && self.unmatched.is_empty() && self.files_missing.is_empty();
+        let is_sound = is_sound && self.site.iter().all(Self::is_whole);
         is_sound && self.state == SnapshotState::Complete && self.problems_of_backup.is_empty()
     }
 
@@ -119,6 +130,9 @@ impl Report {
                 ByteSize(self.bytes_kept)
             ));
         }
+        for told in self.replayed.iter().flat_map(Replayed::lines) {
+            line(format_args!("  {told}"));
+        }
         for notice in &self.notices {
             line(format_args!("  {notice}"));
         }
@@ -135,6 +149,10 @@ impl Report {
         }
         for step in &self.next_steps {
             writeln!(text, "  {step}").expect("writing to a string does not fail");
+        }
+        list(&mut text, "no backup at or before the point", &self.files_missing, String::clone);
+        for files in &self.site {
+            text += &files.text();
         }
         text
     }

@@ -105,7 +105,13 @@ socket = $scratch/$1.sock
 pid-file = $scratch/$1.pid
 log-error = $scratch/$1.log
 skip-networking
+# What the archive of the log depends on.
 log-bin = binlog
+server-id = 1
+log-slave-updates
+binlog-format = ROW
+sync-binlog = 1
+gtid-strict-mode = ON
 innodb-buffer-pool-size = 128M
 [client]
 socket = $scratch/$1.sock

@@ -104,6 +104,11 @@ impl Catalog {
         catalog
     }
 
+    /// Forgets a piece that turned out to be damaged.
+    pub fn remove(&mut self, stored: &str) {
+        self.archives.values_mut().for_each(|archive| archive.remove(stored));
+    }
+
     /// The newest timeline of a job that has a piece.
     pub fn newest(&self, job: &str) -> Option<(&Timeline, &Archive)> {
         let of_job = |timeline: &Timeline| timeline.job.as_str() == job;
@@ -118,6 +123,13 @@ impl Archive {
     fn add(&mut self, piece: LogObject) {
         self.union.add(&piece.name.set);
         self.pieces.push(piece);
+    }
+
+    /// Forgets a piece that turned out to be damaged.
+    pub fn remove(&mut self, stored: &str) {
+        self.pieces.retain(|piece| piece.stored != stored);
+        let sets = self.pieces.iter().map(|piece| &piece.name.set);
+        self.union = sets.fold(GtidSet::default(), |union, set| union.union(set));
     }
 
     /// What is missing between what is there.
