@@ -79,7 +79,7 @@ fn of_tool(script: &str, arguments: &[&Path]) -> Vec<String> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let ids = text.lines().filter_map(|line| line.strip_prefix("SET @@SESSION.GTID_NEXT= '"));
     let ids = ids.filter_map(|rest| rest.split('\'').next()).filter(|id| *id != "AUTOMATIC");
-    ids.map(|id| id.to_ascii_lowercase()).collect()
+    ids.map(str::to_ascii_lowercase).collect()
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn by_hand(lab: &Lab, server: &MySql) {
     let tool = program("mysqlbinlog").unwrap();
     let files = server.binlogs().unwrap();
     let mut arguments: Vec<&Path> = vec![&tool];
-    arguments.extend(files.iter().map(|path| path.as_path()));
+    arguments.extend(files.iter().map(std::path::PathBuf::as_path));
     let whole = of_tool(r#"exec "$@""#, &arguments);
     let script = "set -o pipefail; age -d -i $2 $3 | zstd -dc | $1 -";
     let mut in_pieces = BTreeSet::new();
