@@ -1,7 +1,7 @@
 //! A real MySQL on a scratch data directory, of the tree that `scripts/fetch-mysql` unpacks.
 //!
-//! It writes a binary log with GTIDs. The client is MariaDB's. A tree that is not there is an error that says how to get
-//! it: no test passes without the server.
+//! It writes a binary log with GTIDs. The client is MariaDB's. A tree that is not there is an error that says how to
+//! get it: no test passes without the server.
 
 use std::ffi::OsString;
 use std::fs::{self, File};

@@ -27,7 +27,8 @@ const ACCOUNT: &str = "
 /// Everything that ends a transaction in a way of its own.
 const STATEMENTS: &str = "USE shop;
     INSERT INTO t (v) VALUES (REPEAT('x', 3000000));
-    BEGIN; INSERT INTO u (a) VALUES (1); SAVEPOINT s; DELETE FROM t; ROLLBACK TO s; UPDATE u SET a = 2; COMMIT;
+    BEGIN; INSERT INTO u (a) VALUES (1); SAVEPOINT s; DELETE FROM t; ROLLBACK TO s;
+    UPDATE u SET a = 2; COMMIT;
     XA START 'x'; INSERT INTO t (v) VALUES ('xa'); XA END 'x'; XA PREPARE 'x'; XA COMMIT 'x';
     XA START 'y'; INSERT INTO t (v) VALUES ('xa'); XA END 'y'; XA COMMIT 'y' ONE PHASE;
     XA START 'z'; INSERT INTO t (v) VALUES ('xa'); XA END 'z'; XA PREPARE 'z'; XA ROLLBACK 'z';
