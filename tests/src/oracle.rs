@@ -2,8 +2,9 @@
 //!
 //! Sessions write at full speed. Each is a sequence of steps that its number and the seed decide alone; a step is
 //! one transaction, or one definition, and has one GTID, by which the order of all commits is known. So what is there
-//! at any point is what each session has after its steps up to there. A session that dies (with its server) ends in doubt about
-//! its last step: whether that landed is asked once, of the server, and no point within the doubt is chosen.
+//! at any point is what each session has after its steps up to there. A session that dies (with its server) ends in
+//! doubt about its last step: whether that landed is asked once, of the server, and no point within the doubt is
+//! chosen.
 //!
 //! # Layout
 //! - `model`: steps, as statements and as what they change

@@ -16,6 +16,8 @@ mod keeper;
 mod lifecycle;
 #[path = "daemon/log.rs"]
 mod log;
+#[path = "daemon/log_limits.rs"]
+mod log_limits;
 #[path = "daemon/mysql.rs"]
 mod mysql;
 #[path = "daemon/pages.rs"]
