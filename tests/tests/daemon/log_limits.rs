@@ -1,4 +1,4 @@
-//! What the archive of a log promises at its limits: a spool that is full, a backup whose log is not there yet, an event
+//! What the archive of a log promises at its limits: a spool that is full, a backup whose log is not there, an event
 //! that has to arrive, a lag that is kept.
 
 use std::fs;
