@@ -15,12 +15,12 @@ mod read;
 mod statement;
 mod transaction;
 
-pub use self::body::{GtidEvent, Query, Rotate, TableMap, gtid_list, previous_gtids};
+pub use self::body::{GtidEvent, Query, Rotate, TableMap, gtid_list, previous_gtids, set_of_bytes};
 pub use self::checksum::{Checksum, seal};
 pub use self::event::{EventKind, HEADER_BYTES, Header, flags};
 pub use self::read::{Event, EventReader};
 pub use self::statement::{Statement, TableName};
-pub use self::transaction::{Splitter, Step, Summary};
+pub use self::transaction::{Splitter, Step, Summary, Touched};
 
 /// The first bytes of every file.
 pub const MAGIC: [u8; 4] = [0xfe, b'b', b'i', b'n'];

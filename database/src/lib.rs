@@ -5,7 +5,9 @@
 //! files only, are never put on a command line, and are never printed. `docs/databases.md` has the
 //! formats and their sources.
 
+pub mod applier;
 pub mod binlog;
+pub mod binlog_server;
 pub mod checks;
 pub mod filename;
 pub mod info;

@@ -119,7 +119,7 @@ impl Drop for ScratchServer {
 }
 
 /// The backup's own layout of InnoDB files, sifted and in a file of our own; none if it has none.
-fn settings(prepared: &Path, home: &Path) -> anyhow::Result<Option<PathBuf>> {
+pub(crate) fn settings(prepared: &Path, home: &Path) -> anyhow::Result<Option<PathBuf>> {
     let file = match File::open(prepared.join(SETTINGS_FILE)) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

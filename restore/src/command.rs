@@ -4,6 +4,10 @@
 //! tool, target. It needs no daemon. The plan and the report go to standard output, everything else to
 //! standard error.
 
+mod arguments;
+mod find;
+mod point;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,12 +20,12 @@ use chassis::progress::{Bar, Bars, Progress};
 use chassis::retry::Stop;
 use chassis::units::ByteSize;
 use chrono::{DateTime, Utc};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::CommandFactory;
 use database::tablespace::TableName;
 use depot::crypt::Identities;
 use depot::depot::{Depot, SnapshotInfo};
 use depot::manifest::SnapshotKind;
-use depot::names::{HostName, JobName, SnapshotId};
+use depot::names::SnapshotId;
 
 use crate::chain::{Loaded, load, plan, plan_without_key, unmatched};
 use crate::config::{CONFIG_PATH, Config, open_first};
@@ -33,110 +37,24 @@ use crate::run::{Options, free_bytes, restore};
 use crate::select::Selection;
 use crate::target::{Found, Marker, look};
 
+pub use self::arguments::{Arguments, Command, Find};
+pub use self::find::Did;
+
 /// Threads beyond the number of cores: while one waits for the depot or the disk, another decodes.
 const WORKERS_EXTRA: usize = 1;
 const WORKERS_MAX: usize = 256;
 /// Backups with a wrong time that are named.
 const PASSED_OVER_SHOWN_MAX: usize = 3;
 
-/// Restore a backup: files, a database, or parts of them.
-///
-/// It writes only into a new or empty directory, unless --delta names one to change. Killed or stopped, the same
-/// command goes on where it was.
-#[derive(Clone, Debug, Parser)]
-#[command(name = "restore", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
-pub struct Arguments {
-    /// Where the backups are: a directory (with a slash in it) or a name in the configuration
-    ///
-    /// Without it, the configured depots are tried in the order of their names.
-    #[arg(long, value_name = "NAME|PATH", help_heading = "Source")]
-    pub depot: Option<String>,
-    /// The configuration with the depots
-    #[arg(long, value_name = "FILE", help_heading = "Source")]
-    pub config: Option<PathBuf>,
-    /// A key that opens the backup: an age identity file or an ssh-ed25519 private key
-    #[arg(long, value_name = "FILE", help_heading = "Source")]
-    pub identity: Vec<PathBuf>,
-    /// The newest backup (the default)
-    #[arg(long, group = "which", help_heading = "Which backup")]
-    pub latest: bool,
-    /// The newest backup that began at this time or before: "2026-11-23 02:10", "yesterday 03:00", "2h ago"
-    #[arg(long, value_name = "TIME", group = "which", help_heading = "Which backup")]
-    pub at: Option<String>,
-    /// This backup
-    #[arg(long, value_name = "ID", group = "which", help_heading = "Which backup")]
-    pub snapshot: Option<SnapshotId>,
-    /// Only backups of this job
-    #[arg(long, help_heading = "Which backup")]
-    pub job: Option<JobName>,
-    /// Only backups of this host
-    #[arg(long, help_heading = "Which backup")]
-    pub host: Option<HostName>,
-    /// The directory to restore into: new or empty
-    #[arg(long, value_name = "DIR", help_heading = "What and where")]
-    pub target: Option<PathBuf>,
-    /// Only this file or directory, or what matches this pattern (`*` within a directory, `**` across)
-    #[arg(long, value_name = "P", conflicts_with = "table", help_heading = "What and where")]
-    pub path: Vec<std::ffi::OsString>,
-    /// Only this table of a database, made ready for import into a running server; prints the statements
-    #[arg(long, value_name = "DB.TABLE", help_heading = "What and where")]
-    pub table: Vec<TableName>,
-    /// Make a database ready for a server to start on: apply the log and all increments
-    #[arg(long, help_heading = "What and where")]
-    pub prepare: bool,
-    /// Memory for applying the log, such as "2GiB"
-    #[arg(long, value_name = "SIZE", default_value = "0", help_heading = "What and where")]
-    pub prepare_memory: ByteSize,
-    /// Change an existing directory into the backup; only blocks that differ are fetched
-    #[arg(long, help_heading = "What and where")]
-    pub delta: bool,
-    /// With --delta: remove what the backup does not have
-    #[arg(long, requires = "delta", conflicts_with_all = ["path", "table"], help_heading = "What and where")]
-    pub delete: bool,
-    /// Do not set owners
-    #[arg(long, help_heading = "What and where")]
-    pub no_owner: bool,
-    /// Show what would be done, and whether everything needed is there; needs no key
-    #[arg(long, help_heading = "How")]
-    pub plan: bool,
-    /// Name what is damaged or missing in the depot, and restore the rest
-    #[arg(long, help_heading = "How")]
-    pub keep_going: bool,
-    /// Threads; one more than there are cores by default
-    #[arg(long, value_name = "N", help_heading = "How")]
-    pub workers: Option<usize>,
-    /// Do not wait until everything is on the disk: for drills
-    #[arg(long, help_heading = "How")]
-    pub no_sync: bool,
-    /// The server program that is asked how a table of --table was made
-    #[arg(long, value_name = "PROGRAM", default_value = "mariadbd", help_heading = "How")]
-    pub server: PathBuf,
-    /// Print JSON instead of text; of an error too
-    #[arg(long, help_heading = "How")]
-    pub json: bool,
-    /// What else it can do
-    #[command(subcommand)]
-    pub command: Option<Command>,
-}
-
-/// What is not restoring.
-#[derive(Clone, Debug, Subcommand)]
-pub enum Command {
-    /// Print completions for a shell
-    #[command(hide = true)]
-    Completions {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
-    /// Print the manual page
-    #[command(hide = true)]
-    Man,
-}
-
 /// Does what was asked for; returns [`Exit::Partial`] if not everything is as it was.
 pub fn run(arguments: &Arguments, stop: &Stop, bars: &Bars, now: DateTime<Utc>) -> Result<Exit> {
-    if let Some(command) = &arguments.command {
-        return print_help(command);
+    match &arguments.command {
+        Some(Command::Find(find)) => return find::run(arguments, find, stop, now),
+        Some(command) => return print_help(command),
+        None => {}
+    }
+    if let Some(goal) = point::goal_of(arguments, now)? {
+        return point::run(arguments, goal, stop, bars, now);
     }
     let target = target_of(arguments)?;
     let config_path = arguments.config.clone().unwrap_or_else(|| CONFIG_PATH.into());
@@ -163,6 +81,7 @@ fn print_help(command: &Command) -> Result<Exit> {
             chassis::cli::completions(Arguments::command(), *shell, &mut out)?;
         }
         Command::Man => chassis::cli::man(Arguments::command(), &mut out)?,
+        Command::Find(_) => {}
     }
     out.finish().map(|()| Exit::Done)
 }
@@ -193,19 +112,24 @@ fn no_target() -> Failure {
 
 /// The keys; none only if a plan can do without.
 fn identities(arguments: &Arguments, config: &Config) -> Result<Option<Identities>> {
-    let mut files = arguments.identity.clone();
+    if arguments.identity.is_empty() && config.restore.identity_file.is_none() && arguments.plan {
+        return Ok(None);
+    }
+    keys(&arguments.identity, config).map(Some)
+}
+
+/// The keys that are named, or configured.
+fn keys(named: &[PathBuf], config: &Config) -> Result<Identities> {
+    let mut files = named.to_vec();
     if files.is_empty() {
         files.extend(config.restore.identity_file.clone());
-    }
-    if files.is_empty() && arguments.plan {
-        return Ok(None);
     }
     if files.is_empty() {
         return Err(Failure::new(Exit::Usage, "no key is named that opens the backup")
             .hint("name the file that `backupctl keys generate` made: `--identity key.txt`")
             .into());
     }
-    Identities::from_files(&files).map(Some)
+    Identities::from_files(&files)
 }
 
 fn wanted(arguments: &Arguments, now: DateTime<Utc>) -> Result<Wanted> {
@@ -361,6 +285,7 @@ impl Session<'_> {
             keep_going: arguments.keep_going,
             set_owner: rustix::process::geteuid().is_root() && !arguments.no_owner,
             prepare,
+            replay: None,
             sync: !arguments.no_sync,
             workers: workers(arguments),
             stop: self.stop.clone(),

@@ -238,7 +238,7 @@ fn tail(log: &mut File, start: u64) -> Result<String> {
 }
 
 /// Gives all files to the server's user, if this host has one.
-fn give_to_server(target: &Beneath, report: &mut Report) -> Result<()> {
+pub(crate) fn give_to_server(target: &Beneath, report: &mut Report) -> Result<()> {
     let (Some(uid), Some(gid)) = (number_of("passwd", "mysql"), number_of("group", "mysql")) else {
         report.notices.push("this host has no user mysql: the files belong to root".to_owned());
         return Ok(());

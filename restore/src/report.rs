@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::fetch::Damage;
 use crate::plan::Plan;
+use crate::replay::Replayed;
 use crate::target::{Found, Target};
 
 /// Names of one kind that are printed; JSON has all.
@@ -57,6 +58,8 @@ pub struct Report {
     pub extra: Vec<String>,
     /// What was removed from the target.
     pub deleted: Vec<String>,
+    /// How the database was brought forward.
+    pub replayed: Option<Replayed>,
     /// What is worth knowing.
     pub notices: Vec<String>,
     /// What can be done now: commands, with comments.
@@ -85,6 +88,7 @@ impl Report {
             unmatched: Vec::new(),
             extra: Vec::new(),
             deleted: Vec::new(),
+            replayed: None,
             notices: Vec::new(),
             next_steps: Vec::new(),
         }
@@ -118,6 +122,9 @@ impl Report {
                 ByteSize(self.bytes_fetched),
                 ByteSize(self.bytes_kept)
             ));
+        }
+        for told in self.replayed.iter().flat_map(Replayed::lines) {
+            line(format_args!("  {told}"));
         }
         for notice in &self.notices {
             line(format_args!("  {notice}"));

@@ -4,13 +4,15 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use chassis::failure::{Exit, exit_of};
 use chassis::progress::Progress;
 use chassis::retry::Stop;
 use chrono::{DateTime, Utc};
 use database::tablespace::TableName;
+use database::tool::BackupTool;
 use depot::crypt::Identities;
 use depot::depot::Depot;
 use depot::manifest::SnapshotKind;
@@ -21,10 +23,15 @@ use crate::existing::{Options as ExistingOptions, keep_what_fits, make_dirs};
 use crate::fetch::{Damage, Fetch, fetch, sort_by_pack};
 use crate::place::{Place, place};
 use crate::prepare::{self, Preparation, settings, spaces, steps};
+use crate::replay::{self, Means, Replay, galera};
 use crate::report::Report;
 use crate::share::check_stop;
-use crate::target::{Found, Marker, Target, extra, remove_tree};
+use crate::target::{Found, Marker, REPLAY, Target, extra, remove_tree};
 use crate::tree::Tree;
+
+/// How long a server that was left alone may take to end.
+const ORPHAN_TIME_MAX: Duration = Duration::from_mins(5);
+const ORPHAN_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What a restore is told.
 #[derive(Clone, Debug)]
@@ -45,6 +52,8 @@ pub struct Options {
     pub set_owner: bool,
     /// How a database is made ready for a server; none: it is not.
     pub prepare: Option<Preparation>,
+    /// What brings a prepared database forward; none: it stays as it was backed up.
+    pub replay: Option<Replay>,
     /// Whether everything is flushed to the disk at the end.
     pub sync: bool,
     /// Threads.
@@ -76,10 +85,19 @@ pub fn restore(
     let positions = is_database.then(|| prepare::positions_of(&chosen)).transpose()?;
     let is_selected = chain.iter().any(|loaded| !loaded.is_whole);
     let marker = Marker::new(chosen.id.clone(), options.selection.clone(), now);
-    let target = Target::open(&options.target, &marker, options.delta)?;
+    let target = open(options, &marker)?;
     let mut report = Report::new(&chosen, depot.name(), &target);
     report.unmatched.clone_from(&options.unmatched);
     let session = Session { depot, identities, options, target: &target };
+    let replay = options.replay.as_ref();
+    let goes_on = replay.map_or(Ok(false), |replay| replay::can_go_on(&target, replay))?;
+    if goes_on {
+        report.next_steps = steps::start(target.root.path(), tool_of(options));
+        session.replay(goes_on, &mut report)?;
+        session.finish(&mut report, false)?;
+        report.seconds = clock.elapsed().as_secs_f64();
+        return Ok(report);
+    }
     let mut parts = Vec::new();
     for loaded in chain {
         parts.push(session.fetch(loaded, &mut report)?);
@@ -103,9 +121,34 @@ pub fn restore(
         settings::look(&target.root, links, &mut report)?;
         report.next_steps = steps::before_start(&options.target, links, &positions);
     }
+    session.replay(false, &mut report)?;
     session.finish(&mut report, is_root_restored)?;
     report.seconds = clock.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// Opens the target. A server that a killed replay has left there is just ending.
+fn open(options: &Options, marker: &Marker) -> Result<Target> {
+    let deadline = Instant::now() + ORPHAN_TIME_MAX;
+    loop {
+        match Target::open(&options.target, marker, options.delta) {
+            Err(error)
+                if exit_of(&error) == Exit::Busy
+                    && options.target.join(REPLAY).exists()
+                    && Instant::now() < deadline =>
+            {
+                tracing::info!("waiting for the end of another restore's server");
+                options.stop.wait_timeout(ORPHAN_POLL_INTERVAL);
+                check_stop(&options.stop)?;
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// The tool that made the backup.
+fn tool_of(options: &Options) -> BackupTool {
+    options.prepare.as_ref().map_or(BackupTool::MariaDb, |preparation| preparation.tool.tool)
 }
 
 /// One backup of the chain, whose content is in the target.
@@ -197,7 +240,8 @@ impl Session<'_> {
         }
         let root = &self.target.root;
         let known: BTreeSet<PathBuf> = parts.iter().flat_map(Part::names).collect();
-        let found = extra(root, &known)?;
+        let mut found = extra(root, &known)?;
+        found.retain(|path| self.options.replay.is_none() || path != Path::new(REPLAY));
         if !self.may_delete() {
             report.extra = shown(&found);
             return Ok(());
@@ -208,6 +252,27 @@ impl Session<'_> {
         }
         // Those that a restore left itself are nobody's business.
         report.deleted = if self.target.owned { Vec::new() } else { shown(&found) };
+        Ok(())
+    }
+
+    /// Brings the database forward, if that is wanted.
+    fn replay(&self, goes_on: bool, report: &mut Report) -> Result<()> {
+        let Options { stop, progress, set_owner, .. } = self.options;
+        let Some(replay) = &self.options.replay else { return Ok(()) };
+        if !goes_on {
+            replay::mark_prepared(self.target, replay)?;
+        }
+        let Self { depot, identities, target, .. } = *self;
+        let means = Means { depot, identities, target, stop, progress };
+        report.replayed = Some(replay::run(means, replay, goes_on)?);
+        if replay.galera_bootstrap {
+            let galera = replay.positions.galera.as_ref().ok_or_else(galera::not_galera)?;
+            galera::write_state(&target.root, galera)?;
+            report.next_steps.extend(galera::steps(&replay.archive.union));
+        }
+        if *set_owner {
+            prepare::give_to_server(&target.root, report)?;
+        }
         Ok(())
     }
 

@@ -25,6 +25,8 @@ use crate::beneath::Beneath;
 pub const MARKER: &str = ".restore-unfinished";
 /// The directory in a target for the LSN increments of a database, until they are applied.
 pub const INCREMENTS: &str = ".increments";
+/// The directory in a target for what a replay needs, until it has ended.
+pub const REPLAY: &str = ".replay";
 const MARKER_BYTES_MAX: u64 = 1 << 20;
 
 /// What the mark of an unfinished restore says.

@@ -18,6 +18,7 @@ const INTERVALS_MAX: u64 = 1 << 20;
 /// The bits of MariaDB's flags that we ask.
 mod mariadb_flags {
     pub const STANDALONE: u8 = 1;
+    pub const TRANSACTIONAL: u8 = 2;
     pub const DDL: u8 = 32;
 }
 
@@ -35,6 +36,9 @@ pub struct GtidEvent {
     pub is_standalone: bool,
     /// MariaDB: it changes definitions.
     pub is_ddl: bool,
+    /// All that it does is done or not done at once, together with what a replica notes of it. In
+    /// MariaDB it is only so for rows in tables of transactional engines.
+    pub is_atomic: bool,
 }
 
 /// A statement.
@@ -111,6 +115,7 @@ fn mariadb_gtid(event: &Event<'_>) -> Option<GtidEvent> {
         committed_first: committed,
         is_standalone: flags & mariadb_flags::STANDALONE != 0,
         is_ddl: flags & mariadb_flags::DDL != 0,
+        is_atomic: flags & mariadb_flags::TRANSACTIONAL != 0 && flags & mariadb_flags::DDL == 0,
     })
 }
 
@@ -135,7 +140,14 @@ fn mysql_gtid(event: &Event<'_>) -> Option<GtidEvent> {
         return None;
     }
     let gtid = (!is_anonymous).then_some(Gtid::MySql { uuid, tag: None, number });
-    Some(GtidEvent { gtid, committed, committed_first, is_standalone: false, is_ddl: false })
+    Some(GtidEvent {
+        gtid,
+        committed,
+        committed_first,
+        is_standalone: false,
+        is_ddl: false,
+        is_atomic: true,
+    })
 }
 
 /// MySQL writes this one with a serialization library of its own; `mysql_common` knows it.
@@ -152,6 +164,7 @@ fn tagged_gtid(event: &Event<'_>) -> Option<GtidEvent> {
         committed_first: parsed.original_commit_timestamp(),
         is_standalone: false,
         is_ddl: false,
+        is_atomic: true,
     })
 }
 
@@ -244,10 +257,11 @@ pub fn gtid_list(event: &Event<'_>) -> Result<Position, BinlogError> {
 
 /// What is in the files before, as MySQL tells it, with tags or without.
 pub fn previous_gtids(event: &Event<'_>) -> Result<GtidSet, BinlogError> {
-    parse_set(event.body).ok_or_else(|| event.error("it is no GTID set"))
+    set_of_bytes(event.body).ok_or_else(|| event.error("it is no GTID set"))
 }
 
-fn parse_set(body: &[u8]) -> Option<GtidSet> {
+/// A set as the protocol and the log have it.
+pub fn set_of_bytes(body: &[u8]) -> Option<GtidSet> {
     let mut bytes = Bytes(body);
     let head = bytes.number(8)?;
     // The set with tags has a 1 at either end of the count.

@@ -40,6 +40,8 @@ pub struct Summary {
     pub text: Option<String>,
     /// It ended with `XA PREPARE`: its commit comes later, under another id.
     pub is_prepared: bool,
+    /// See [`GtidEvent::is_atomic`].
+    pub is_atomic: bool,
     /// How many events it has.
     pub events: u64,
     /// How many bytes they have.
@@ -163,6 +165,7 @@ impl Open {
             has_more: false,
             text: None,
             is_prepared: false,
+            is_atomic: parsed.is_atomic,
             events: 1,
             bytes: u64::from(event.header.length),
             sum: 0,

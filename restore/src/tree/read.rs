@@ -13,7 +13,7 @@ use depot::reader::SnapshotReader;
 
 use super::{Block, Dir, File, Node, Owner, Placement, Tree, What, Zeros};
 use crate::select::{Selection, self_and_above};
-use crate::target::{INCREMENTS, MARKER};
+use crate::target::{INCREMENTS, MARKER, REPLAY};
 
 /// What has a path.
 #[derive(Clone, Copy)]
@@ -248,6 +248,7 @@ impl<'d, 's> Reading<'d, 's> {
 /// Names that a restore uses in its target.
 fn is_reserved(path: &[u8], kind: SnapshotKind) -> bool {
     let first = path.split(|b| *b == b'/').next();
-    let is_increments = first == Some(INCREMENTS.as_bytes()) && kind == SnapshotKind::Database;
-    first == Some(MARKER.as_bytes()) || is_increments
+    let is = |name: &str| first == Some(name.as_bytes());
+    let is_database = kind == SnapshotKind::Database;
+    is(MARKER) || is_database && (is(INCREMENTS) || is(REPLAY))
 }

@@ -120,6 +120,7 @@ impl Lab {
             keep_going: false,
             set_owner: rustix::process::geteuid().is_root(),
             prepare: None,
+            replay: None,
             sync: false,
             workers: 2,
             stop: Stop::never(),
