@@ -186,14 +186,21 @@ impl History {
         self.at(u64::MAX)
     }
 
-    /// A step that no session was in doubt at, and after which more came.
-    pub fn pick(&self, dice: &mut Dice) -> &Step {
+    /// A step behind a number that no session was in doubt at.
+    pub fn pick(&self, dice: &mut Dice, after: u64) -> &Step {
+        let from = self.steps.partition_point(|step| step.number <= after);
+        let steps = &self.steps[from..];
         loop {
-            let step = &self.steps[dice.below(self.steps.len() as u64) as usize];
-            if !self.sessions.iter().any(|session| session.doubts(step.number)) {
+            let step = &steps[dice.below(steps.len() as u64) as usize];
+            if self.is_certain(step.number) && self.is_certain(step.number - 1) {
                 return step;
             }
         }
+    }
+
+    /// Whether what is there at a number is known.
+    pub fn is_certain(&self, number: u64) -> bool {
+        !self.sessions.iter().any(|session| session.doubts(number))
     }
 
     /// Whether a database that has everything up to a number is what a point in time may give: all that was

@@ -7,5 +7,7 @@
 
 #[path = "oracle/archive.rs"]
 mod archive;
+#[path = "oracle/points.rs"]
+mod points;
 #[path = "oracle/reference.rs"]
 mod reference;

@@ -152,7 +152,8 @@ impl Model {
     }
 
     fn blobs(&mut self, s: u32, k: u32) -> String {
-        let parts = 1 + self.dice.below(self.sizes.blobs_max as u64) as usize;
+        let fewer = self.dice.below(self.sizes.blobs_max as u64) as usize;
+        let parts = if self.dice.once_in(2) { self.sizes.blobs_max } else { fewer.max(1) };
         self.blobs.push((k, parts));
         let (letter, bytes) = (letter(k), self.sizes.blob_bytes);
         format!(

@@ -34,8 +34,8 @@ impl Effort {
         Self {
             sizes: Sizes {
                 blob_bytes: if is_night { 1 << 20 } else { 200_000 },
-                blobs_max: if is_night { 120 } else { 8 },
-                once_in: if is_night { 200 } else { 40 },
+                blobs_max: if is_night { 110 } else { 8 },
+                once_in: if is_night { 500 } else { 40 },
             },
             points: points as usize,
             steps: if is_night { 3000 } else { 400 },
@@ -64,6 +64,18 @@ pub fn job(server: &MariaDb) -> String {
     )
 }
 
+/// The job of a database that points are reached from.
+pub fn base(server: &MariaDb) -> String {
+    let file = server.option_file().unwrap();
+    format!("[jobs.db.database]\ntool = 'mariadb-backup'\noption-file = '{}'\n", file.display())
+}
+
+/// The number of the last transaction in a server's log; 0 if it does not answer.
+pub fn written(server: &MariaDb) -> u64 {
+    let position = server.query("SELECT @@gtid_binlog_pos").unwrap_or_default();
+    position.trim().rsplit('-').next().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
 pub fn depot(lab: &Lab) -> Depot {
     let text = format!("[directory]\npath = '{}'\n", lab.path("depot").display());
     let config: StoreConfig = chassis::config::parse("x", &text).unwrap();
@@ -85,13 +97,9 @@ pub fn wait_archived(lab: &Lab, server: &MariaDb, daemon: &Daemon) {
 /// Waits until the server's log has come to a number.
 #[track_caller]
 pub fn wait_written(server: &MariaDb, number: u64) {
-    let written = || {
-        let position = server.query("SELECT @@gtid_binlog_pos").unwrap_or_default();
-        position.trim().rsplit('-').next().and_then(|text| text.parse().ok()).unwrap_or(0)
-    };
     let deadline = Instant::now() + Duration::from_mins(10);
-    while written() < number {
-        assert!(Instant::now() < deadline, "only {} of {number} steps", written());
+    while written(server) < number {
+        assert!(Instant::now() < deadline, "only {} of {number} steps", written(server));
         thread::sleep(Duration::from_millis(50));
     }
 }

@@ -42,7 +42,7 @@ fn the_pieces_replayed_by_the_server_s_own_tool_give_the_commits_up_to_the_point
     assert!(history.latest().difference(&other).is_some());
 
     let mut dice = Dice::new(effort.seed);
-    let points = (0..effort.points).map(|_| history.pick(&mut dice).number);
+    let points = (0..effort.points.min(3)).map(|_| history.pick(&mut dice, 0).number);
     for number in points.chain([last]) {
         let copy = replay(&lab, number);
         let found = Content::read(&copy).unwrap();
