@@ -78,6 +78,10 @@ fn try_point(lab: &Lab, history: &History, begin: u64, dice: &mut Dice, place: u
         1 => {
             // By time: which one that is, the report says, and the times of the commits whether that is right.
             let time = step.acknowledged.to_rfc3339_opts(SecondsFormat::Millis, true);
+            if is_after_the_last(lab, &time) {
+                let last = history.steps().last().unwrap().number;
+                return assert!(history.is_at_time(last, step.acknowledged), "{what}");
+            }
             let report = restore(lab, &["--point-in-time", &time], killed);
             let number = reached(&report);
             assert!(history.is_at_time(number, step.acknowledged), "{what}: {number}");
@@ -92,6 +96,14 @@ fn try_point(lab: &Lab, history: &History, begin: u64, dice: &mut Dice, place: u
             compare(lab, &history.at(step.number - 1), &what);
         }
     }
+}
+
+/// Of what came after the last commit nothing is known: such a point is refused.
+fn is_after_the_last(lab: &Lab, time: &str) -> bool {
+    let target = lab.path("target");
+    let target = target.to_str().unwrap();
+    let said = lab.restore(&["--point-in-time", time, "--plan", "--target", target]);
+    said.code == 4 && said.stderr.contains("is after the last transaction")
 }
 
 /// The report of a restore into `target`.
