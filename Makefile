@@ -38,6 +38,7 @@ deb: ## a Debian package of all programs
 bench: ## measure backup and restore against other tools (half an hour, 20 GB of disk)
 	@scripts/install-deps --bench
 	@tests/bench/backup
+	@tests/bench/pitr
 
 clean: ## remove what was built, and the cache of the tests' servers
 	$(CARGO) clean

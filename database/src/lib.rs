@@ -17,6 +17,7 @@ pub mod scratch;
 pub mod server;
 pub mod settings;
 pub mod tablespace;
+pub mod tls;
 pub mod tool;
 pub mod version;
 pub mod xbstream;

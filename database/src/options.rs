@@ -2,8 +2,7 @@
 //!
 //! The same file is given to the backup tool, so it is read as the tool reads it: groups by name,
 //! the last value in the file wins, `!include` and `!includedir`, quotes, escapes, `_` for `-`.
-//! Passwords are never printed nor serialized. TLS settings are not used here: a server on the same
-//! host is reached over its socket or loopback.
+//! Passwords are never printed nor serialized.
 
 pub(crate) mod syntax;
 
@@ -18,6 +17,7 @@ use chassis::config::{Secret, check_private};
 use chassis::failure::{Exit, Failure};
 
 use self::syntax::Line;
+use crate::tls::Tls;
 use crate::tool::BackupTool;
 
 /// How deep `!include` may nest.
@@ -66,6 +66,8 @@ pub struct OptionFile {
     pub port: Option<u16>,
     /// `tcp` or `socket`, where both could be meant.
     pub protocol: Option<String>,
+    /// Whether and how the connection is encrypted; never over the socket.
+    pub tls: Tls,
     /// Whether others than the owner and group may read the file.
     pub is_world_readable: bool,
     /// How many files were read for it.
@@ -184,7 +186,7 @@ impl OptionFile {
             "port" => {
                 self.port = Some(value.parse().map_err(|_| "port is not a number up to 65535")?);
             }
-            _ => {}
+            _ => self.tls.set(key, &value)?,
         }
         Ok(())
     }

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use chassis::config::Secret;
 use chassis::failure::{Exit, Failure};
-use mysql_async::{Conn, OptsBuilder};
+use mysql_async::{Conn, OptsBuilder, SslOpts};
 
 pub use self::state::{GaleraState, ServerState};
 use crate::options::{Endpoint, OptionFile};
+use crate::tls::Check;
 
 /// How long connecting and reading the state may take altogether.
 pub const READ_TIME_MAX: Duration = Duration::from_secs(30);
@@ -24,19 +25,31 @@ const ACCESS_DENIED: u16 = 1045;
 
 /// Connects as an option file says.
 ///
-/// Fails with a [`Failure`] that tells a refused login from a server that is not there. The server
-/// need not support TLS: none is used.
+/// Fails with a [`Failure`] that tells a refused login from a server that is not there.
 pub async fn connect(options: &OptionFile) -> Result<Conn, Failure> {
     let endpoint = options.endpoint();
     let builder = OptsBuilder::default()
         .user(Some(user_of(options)))
         .pass(options.password.as_ref().map(Secret::expose))
-        .prefer_socket(false);
+        .prefer_socket(false)
+        .ssl_opts(tls_of(options));
     let builder = match &endpoint {
         Endpoint::Socket(path) => builder.socket(Some(path.to_string_lossy())),
         Endpoint::Tcp(host, port) => builder.ip_or_hostname(host.as_str()).tcp_port(*port),
     };
     Conn::new(builder).await.map_err(|error| explain(error, options, &endpoint))
+}
+
+fn tls_of(options: &OptionFile) -> Option<SslOpts> {
+    let check = options.tls.check?;
+    // Another crate of the program may bring another provider: then one has to be chosen, once.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let authority = options.tls.authority.iter().map(|path| path.clone().into()).collect();
+    let opts = SslOpts::default()
+        .with_root_certs(authority)
+        .with_disable_built_in_roots(options.tls.authority.is_some())
+        .with_danger_accept_invalid_certs(check == Check::Nothing);
+    Some(opts)
 }
 
 /// The user of an option file, or the system user who runs us, as the tools take it.

@@ -2,6 +2,7 @@
 //! of files.
 
 pub mod lab;
+pub mod oracle;
 pub mod program;
 pub mod servers;
 pub mod shop;

@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod line;
 pub mod mariadb;
+pub mod mysql;
 pub mod process;
 pub mod sshd;
 pub mod versitygw;

@@ -16,6 +16,10 @@ mod keeper;
 mod lifecycle;
 #[path = "daemon/log.rs"]
 mod log;
+#[path = "daemon/log_limits.rs"]
+mod log_limits;
+#[path = "daemon/mysql.rs"]
+mod mysql;
 #[path = "daemon/pages.rs"]
 mod pages;
 #[path = "daemon/runs.rs"]

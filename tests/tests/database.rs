@@ -16,3 +16,5 @@ mod one_table;
 mod reach;
 #[path = "database/taken.rs"]
 mod taken;
+#[path = "database/tls.rs"]
+mod tls;

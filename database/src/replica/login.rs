@@ -1,18 +1,20 @@
-//! Logging in: the ways of both flavours that need no TLS.
+//! Logging in: the ways of both flavours, encrypted first if the option file says so.
 
 use chassis::config::Secret;
 use mysql_common::constants::CapabilityFlags;
 use mysql_common::io::ParseBuf;
-use mysql_common::packets::{AuthPlugin, HandshakePacket, HandshakeResponse};
+use mysql_common::packets::{AuthPlugin, HandshakePacket, HandshakeResponse, SslRequest};
 use mysql_common::proto::MySerialize;
 
 use super::packets::Wire;
 use super::{ReplicaError, query};
-use crate::options::OptionFile;
+use crate::options::{Endpoint, OptionFile};
 use crate::server::user_of;
 
 /// What the server may send, and we.
 const PACKET_BYTES_MAX: u32 = 1 << 30;
+/// `utf8mb4_general_ci`.
+const UTF8MB4: u8 = 45;
 /// Answers of `caching_sha2_password`.
 const FAST_AUTH_DONE: &[u8] = &[1, 3];
 const FULL_AUTH_WANTED: &[u8] = &[1, 4];
@@ -34,6 +36,7 @@ pub(super) fn log_in(wire: &mut Wire, options: &OptionFile) -> Result<(), Replic
         | CapabilityFlags::CLIENT_TRANSACTIONS
         | CapabilityFlags::CLIENT_PLUGIN_AUTH
         | CapabilityFlags::CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA;
+    let wanted = encrypt(wire, options, wanted, greeting.capabilities())?;
     let response = HandshakeResponse::new(
         Some(data),
         greeting.server_version_parsed().unwrap_or((5, 6, 0)),
@@ -49,6 +52,29 @@ pub(super) fn log_in(wire: &mut Wire, options: &OptionFile) -> Result<(), Replic
     wire.send(&payload)?;
     finish(wire, plugin, password, nonce)?;
     query(wire, "SET NAMES utf8mb4").map(drop)
+}
+
+/// Asks for TLS before anything is said that others should not hear.
+fn encrypt(
+    wire: &mut Wire,
+    options: &OptionFile,
+    wanted: CapabilityFlags,
+    offered: CapabilityFlags,
+) -> Result<CapabilityFlags, ReplicaError> {
+    let (Endpoint::Tcp(host, _), Some(_)) = (options.endpoint(), options.tls.check) else {
+        return Ok(wanted);
+    };
+    if !offered.contains(CapabilityFlags::CLIENT_SSL) {
+        return Err(ReplicaError::Protocol(
+            "it has no TLS, which the option file wants".to_owned(),
+        ));
+    }
+    let wanted = wanted | CapabilityFlags::CLIENT_SSL;
+    let mut request = Vec::new();
+    SslRequest::new(wanted & offered, PACKET_BYTES_MAX, UTF8MB4).serialize(&mut request);
+    wire.send(&request)?;
+    wire.encrypt(&options.tls, &host)?;
+    Ok(wanted)
 }
 
 /// Answers what the server still wants to know, until it says yes or no.

@@ -6,8 +6,12 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+
 use super::{ReplicaError, SILENCE_MAX};
 use crate::options::Endpoint;
+use crate::tls::Tls;
 
 /// How long a read waits before it looks around.
 pub const POLL: Duration = Duration::from_millis(200);
@@ -19,6 +23,7 @@ const BUFFER_BYTES: usize = 128 << 10;
 
 enum Socket {
     Tcp(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
     Unix(UnixStream),
 }
 
@@ -38,8 +43,24 @@ impl Socket {
                 stream.set_read_timeout(Some(POLL))?;
                 stream.set_write_timeout(Some(SILENCE_MAX))?;
             }
+            Self::Tls(_) => {}
         }
         Ok(socket)
+    }
+
+    /// Goes on with an encrypted connection, which must be one over TCP.
+    fn encrypt(&mut self, mut connection: ClientConnection) -> io::Result<()> {
+        let Self::Tcp(stream) = self else { return Err(ErrorKind::Unsupported.into()) };
+        let mut stream = stream.try_clone()?;
+        let began = Instant::now();
+        while connection.is_handshaking() {
+            match connection.complete_io(&mut stream) {
+                Err(error) if is_timeout(&error) && began.elapsed() < SILENCE_MAX => {}
+                other => drop(other?),
+            }
+        }
+        *self = Self::Tls(Box::new(StreamOwned::new(connection, stream)));
+        Ok(())
     }
 }
 
@@ -47,6 +68,7 @@ impl Read for Socket {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.read(bytes),
+            Self::Tls(stream) => stream.read(bytes),
             Self::Unix(stream) => stream.read(bytes),
         }
     }
@@ -83,6 +105,20 @@ impl Wire {
         })
     }
 
+    /// Encrypts what follows. From then on passwords may be sent as they are.
+    pub(super) fn encrypt(&mut self, tls: &Tls, host: &str) -> Result<(), ReplicaError> {
+        let Some(check) = tls.check else { return Ok(()) };
+        let broken = |what: String| io::Error::new(ErrorKind::InvalidData, format!("TLS: {what}"));
+        let config = tls.client(check).map_err(broken)?;
+        let name =
+            ServerName::try_from(host.to_owned()).map_err(|error| broken(error.to_string()))?;
+        let connection =
+            ClientConnection::new(config, name).map_err(|error| broken(error.to_string()))?;
+        self.socket.get_mut().encrypt(connection)?;
+        self.is_private = true;
+        Ok(())
+    }
+
     /// Sends a command; the count of packets begins anew.
     pub(super) fn command(&mut self, payload: &[u8]) -> Result<(), ReplicaError> {
         self.sequence = 0;
@@ -98,6 +134,10 @@ impl Wire {
         self.sequence = self.sequence.wrapping_add(1);
         match self.socket.get_mut() {
             Socket::Tcp(stream) => stream.write_all(&packet)?,
+            Socket::Tls(stream) => {
+                stream.write_all(&packet)?;
+                stream.flush()?;
+            }
             Socket::Unix(stream) => stream.write_all(&packet)?,
         }
         Ok(())

@@ -26,7 +26,7 @@ const TABLES: &str = "CREATE DATABASE shop; USE shop;
     CREATE TABLE u (a INT, b TIMESTAMP);";
 
 /// Ids and checksums of transactions, in the order of commits.
-type Transactions = Vec<(Gtid, u32)>;
+pub(crate) type Transactions = Vec<(Gtid, u32)>;
 
 fn server() -> MariaDb {
     let extra = ["--binlog-format=ROW", "--gtid-strict-mode=ON", "--sync-binlog=1"];
@@ -44,7 +44,7 @@ fn job(server: &MariaDb, lines: &str) -> String {
     )
 }
 
-fn depot(lab: &Lab) -> Depot {
+pub(crate) fn depot(lab: &Lab) -> Depot {
     let text = format!("[directory]\npath = '{}'\n", lab.path("depot").display());
     let config: StoreConfig = chassis::config::parse("x", &text).unwrap();
     Depot::from_store("vault", Store::open(&config).unwrap()).unwrap()
@@ -56,7 +56,7 @@ fn position(server: &MariaDb) -> GtidSet {
 }
 
 /// The transactions of a binlog file.
-fn transactions(binlog: impl Read) -> Transactions {
+pub(crate) fn transactions(binlog: impl Read) -> Transactions {
     let mut reader = EventReader::of_file(binlog).unwrap();
     let mut splitter = Splitter::default();
     let mut found = Vec::new();
@@ -78,7 +78,7 @@ fn of_server(server: &MariaDb) -> Transactions {
 }
 
 /// What the archive gives for a database that has `base`, piece by piece as the catalog says.
-fn of_archive(lab: &Lab, timeline: u32, base: &GtidSet) -> Transactions {
+pub(crate) fn of_archive(lab: &Lab, timeline: u32, base: &GtidSet) -> Transactions {
     let depot = depot(lab);
     let identities = Identities::from_file(&lab.path("identity")).unwrap();
     let catalog = Catalog::of(&depot.logs().unwrap());
@@ -97,17 +97,22 @@ fn of_archive(lab: &Lab, timeline: u32, base: &GtidSet) -> Transactions {
     found
 }
 
-fn pieces(lab: &Lab) -> Vec<LogObject> {
+pub(crate) fn pieces(lab: &Lab) -> Vec<LogObject> {
     depot(lab).logs().unwrap().pieces
 }
 
 /// Waits until all that the server has now is in the depot.
 #[track_caller]
 fn wait_archived(lab: &Lab, server: &MariaDb, daemon: &Daemon) {
-    let wanted = position(server);
+    wait_for_set(lab, &position(server), daemon);
+}
+
+/// Waits until these transactions are in the depot.
+#[track_caller]
+pub(crate) fn wait_for_set(lab: &Lab, wanted: &GtidSet, daemon: &Daemon) {
     let is_there = || {
         let catalog = Catalog::of(&depot(lab).logs().unwrap());
-        catalog.newest("shop").is_some_and(|(_, archive)| archive.union.contains_all(&wanted))
+        catalog.newest("shop").is_some_and(|(_, archive)| archive.union.contains_all(wanted))
     };
     wait_for("all is archived", is_there, || daemon.log());
 }
@@ -193,7 +198,7 @@ fn the_archive_is_what_the_server_wrote_through_every_kind_of_death() {
 }
 
 /// Within a domain the order is that of the commits.
-fn by_stream(transactions: &Transactions) -> BTreeMap<String, Transactions> {
+pub(crate) fn by_stream(transactions: &Transactions) -> BTreeMap<String, Transactions> {
     let mut streams: BTreeMap<String, Transactions> = BTreeMap::new();
     for (gtid, sum) in transactions {
         streams.entry(gtid.stream().to_string()).or_default().push((gtid.clone(), *sum));
