@@ -3,6 +3,7 @@
 //! One JSON object a line, on disk before the document counts as done. `logshipd replay` sends them again. The
 //! file has a limit; what does not fit is counted and said, not kept.
 
+use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -94,7 +95,7 @@ pub fn softened(document: &[u8], reason: &str) -> Option<Vec<u8>> {
     let mut text = String::new();
     for name in &moved {
         if let Some(value) = fields.remove(name) {
-            text.push_str(&format!("{name}: {value}\n"));
+            writeln!(text, "{name}: {value}").expect("a String takes all");
         }
     }
     if text.is_empty() {

@@ -66,13 +66,11 @@ impl Batch {
 
     /// Adds a document, which must be one line of JSON. With `ids` it is created under an id of its own.
     pub fn add(&mut self, stream: &Arc<str>, item: Item, ids: bool, document: &[u8]) {
-        let index = match self.streams.iter().position(|known| known == stream) {
-            Some(index) => index,
-            None => {
-                self.streams.push(Arc::clone(stream));
-                self.streams.len() - 1
-            }
-        };
+        let known = self.streams.iter().position(|known| known == stream);
+        let index = known.unwrap_or(self.streams.len());
+        if known.is_none() {
+            self.streams.push(Arc::clone(stream));
+        }
         let start = self.body.len();
         self.body.extend_from_slice(b"{\"create\":{");
         if ids {

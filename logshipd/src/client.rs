@@ -20,7 +20,7 @@ pub const ANSWER_BYTES_MAX: u64 = 64 << 20;
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// A node that did not answer is left alone for this long, then twice as long each time.
 const REST: Duration = Duration::from_secs(1);
-const REST_MAX: Duration = Duration::from_secs(60);
+const REST_MAX: Duration = Duration::from_mins(1);
 
 /// What came back: a status, and the body.
 pub type Answer = (u16, Vec<u8>);

@@ -16,7 +16,7 @@ use crate::life::{Life, Place};
 use crate::paths::{Pattern, is_packed, is_rotated, siblings};
 
 /// A rotated or deleted file is let go when nothing came for so long.
-const LET_GO_AFTER: Duration = Duration::from_secs(60);
+const LET_GO_AFTER: Duration = Duration::from_mins(1);
 /// A life without a file is looked for this long.
 const HOMELESS_MAX: Duration = Duration::from_mins(10);
 
@@ -131,7 +131,7 @@ impl Follow {
         live.insert(path.to_owned(), identity);
         let is_new_family = self.families.insert(path.to_owned(), source).is_none();
         if let Some(life) = self.life_with(identity, false) {
-            life.record.path = path.to_owned();
+            path.clone_into(&mut life.record.path);
             (life.place, life.source) = (Place::Live, source);
         } else {
             self.open(path, path, source, Place::Live, now);
@@ -165,7 +165,7 @@ impl Follow {
             (is_it && fits(&life.record, &mut input)).then_some(*key)
         });
         if let Some(life) = remembered.and_then(|key| self.lives.get_mut(&key)) {
-            life.record.path = path.to_owned();
+            path.clone_into(&mut life.record.path);
             (life.input, life.place, life.source) = (Some(input), place, source);
             life.record.closed = false;
             life.quiet_since = now;
@@ -336,7 +336,7 @@ impl Follow {
                 life.record.copies.push(identity);
             }
             if is_home {
-                life.record.path = path.to_owned();
+                path.clone_into(&mut life.record.path);
                 (life.input, life.place, life.source) = (Some(input), Place::Rotated, source);
                 life.quiet_since = now;
             }

@@ -34,7 +34,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 const SENDER_STACK_BYTES: usize = 512 << 10;
 const READER_STACK_BYTES: usize = 1 << 20;
 /// The longest rest of the reader: for what is ripe by time alone.
-const REST_MAX: Duration = Duration::from_millis(1000);
+const REST_MAX: Duration = Duration::from_secs(1);
 
 /// How the lines of a source are shipped.
 #[derive(Clone, Debug)]
@@ -206,7 +206,9 @@ impl Running {
             .values()
             .filter_map(|life| life.record.path.parent())
             .collect();
-        folders.into_iter().for_each(|folder| watch.add(folder));
+        for folder in folders {
+            watch.add(folder);
+        }
     }
 
     /// A turn of every file. Returns whether there may be more to read.
