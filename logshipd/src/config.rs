@@ -46,6 +46,12 @@ pub struct Config {
     /// What is held at most.
     #[serde(default)]
     pub limits: Limits,
+    /// The zone of times that name none.
+    #[serde(default = "local_zone")]
+    pub time_zone: chrono_tz::Tz,
+    /// What must not leave the host.
+    #[serde(default)]
+    pub privacy: crate::parse::Privacy,
     /// The log files.
     #[serde(default, rename = "source")]
     pub sources: Vec<Source>,
@@ -147,6 +153,16 @@ pub enum FormatName {
     /// Every line is a message.
     #[default]
     Plain,
+    /// nginx `access_log`, `combined` and the tails that are often added.
+    NginxAccess,
+    /// nginx `error_log`.
+    NginxError,
+    /// What HAProxy logs, without the header of syslog.
+    Haproxy,
+    /// The slow log of MySQL, Percona Server and MariaDB.
+    MysqlSlow,
+    /// The error log of MySQL, Percona Server and MariaDB.
+    MysqlError,
 }
 
 impl Config {
@@ -180,6 +196,10 @@ impl Config {
 
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn local_zone() -> chrono_tz::Tz {
+    chassis::clock::local_zone()
 }
 
 fn namespace() -> String {

@@ -17,6 +17,7 @@ use crossbeam_channel::{Sender, bounded};
 use crate::aside::Aside;
 use crate::checkpoint::Checkpoints;
 use crate::client::Client;
+use crate::compose::Shape;
 use crate::config::{Config, FormatName};
 use crate::deliver::{Counts, Delivery};
 use crate::fault::Fault;
@@ -24,7 +25,7 @@ use crate::follow::{Follow, Watched};
 use crate::gzip::Gzip;
 use crate::parse::Format;
 use crate::paths::Pattern;
-use crate::pipeline::{self, FileStatus, Question, Reader, Settings, Shape};
+use crate::pipeline::{self, FileStatus, Question, ReadCounts, Reader, Settings};
 
 /// The reader ends within this time.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -84,7 +85,8 @@ fn prepare(
         gzip: Gzip::default(),
     });
     let settings = Settings {
-        host: config.host.clone(),
+        zone: config.time_zone,
+        privacy: config.privacy,
         shapes,
         batch_bytes: config.limits.batch_bytes.0 as usize,
         batch_documents: config.limits.batch_documents,
@@ -99,7 +101,8 @@ fn prepare(
     let follow = Follow::new(&config.host, watched, checkpoint, is_amnesic);
     let deliveries = deliveries.collect();
     let stop = stop.clone();
-    Ok((Reader { settings, follow, checkpoints, noted, stop, questions }, deliveries))
+    let counts = read_counts(registry);
+    Ok((Reader { settings, follow, checkpoints, noted, stop, counts, questions }, deliveries))
 }
 
 fn sources(config: &Config) -> Result<(Vec<Watched>, Vec<Shape>)> {
@@ -108,12 +111,16 @@ fn sources(config: &Config) -> Result<(Vec<Watched>, Vec<Shape>)> {
     for source in &config.sources {
         let patterns: Result<_, _> = source.paths.iter().map(|path| Pattern::parse(path)).collect();
         watched.push(Watched { patterns: patterns?, rotated_dirs: source.rotated_dirs.clone() });
-        let (format, dataset) = match source.format {
-            FormatName::Plain => (Format::Plain, "generic"),
+        let format = match source.format {
+            FormatName::Plain => None,
+            FormatName::NginxAccess => Some(Format::nginx_access()),
+            FormatName::NginxError => Some(Format::NginxError),
+            FormatName::Haproxy => Some(Format::haproxy()),
+            FormatName::MysqlSlow => Some(Format::MysqlSlow),
+            FormatName::MysqlError => Some(Format::MysqlError),
         };
-        let dataset = source.dataset.as_deref().unwrap_or(dataset);
         let namespace = source.namespace.as_deref().unwrap_or(&config.namespace);
-        shapes.push(Shape { format, stream: format!("logs-{dataset}-{namespace}").into() });
+        shapes.push(Shape::new(format, source.dataset.clone(), namespace, &config.host));
     }
     Ok((watched, shapes))
 }
@@ -143,6 +150,22 @@ pub fn counts(registry: &Registry) -> Counts {
             "holdfast_logs_sent_bytes_total",
             "Bytes of bulk requests on the wire.",
         ),
+    }
+}
+
+fn read_counts(registry: &Registry) -> ReadCounts {
+    let counter = |name, help| registry.counter(name, help, &[]);
+    ReadCounts {
+        entries: counter("holdfast_logs_entries_total", "Entries that were read."),
+        unparsed: counter(
+            "holdfast_logs_unparsed_total",
+            "Entries that their format does not fit.",
+        ),
+        cut_bytes: counter(
+            "holdfast_logs_cut_bytes_total",
+            "Bytes cut off entries that are too long.",
+        ),
+        lost_bytes: counter("holdfast_logs_lost_bytes_total", "Bytes of files that went unread."),
     }
 }
 

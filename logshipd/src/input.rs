@@ -105,7 +105,10 @@ pub struct Packed {
 
 impl std::fmt::Debug for Packed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Packed").field("file", &self.file).field("start", &self.start).finish_non_exhaustive()
+        f.debug_struct("Packed")
+            .field("file", &self.file)
+            .field("start", &self.start)
+            .finish_non_exhaustive()
     }
 }
 

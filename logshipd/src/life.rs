@@ -130,7 +130,7 @@ impl Life {
     /// Reads a chunk and hands out its whole entries.
     pub fn read(
         &mut self,
-        format: &Format,
+        format: Option<&Format>,
         bounds: &Bounds,
         buffer: &mut Vec<u8>,
         now: Instant,
@@ -145,7 +145,7 @@ impl Life {
     fn read_from(
         &mut self,
         input: &mut Input,
-        format: &Format,
+        format: Option<&Format>,
         bounds: &Bounds,
         buffer: &mut Vec<u8>,
         now: Instant,
@@ -314,7 +314,7 @@ struct Ending {
 
 /// Cuts a chunk into entries.
 struct Split<'a> {
-    format: &'a Format,
+    format: Option<&'a Format>,
     bounds: &'a Bounds,
     ending: Ending,
     base: u64,
@@ -346,7 +346,8 @@ impl Split<'_> {
                 continue;
             }
             let open = &data[start..at.saturating_sub(1).max(start)];
-            match self.format.joint(&data[at..newline], open) {
+            match self.format.map_or(Joint::Whole, |format| format.joint(&data[at..newline], open))
+            {
                 Joint::Continue => {}
                 Joint::Start => {
                     if at > start {

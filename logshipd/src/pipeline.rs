@@ -6,23 +6,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use chassis::metrics::Counter;
 use chassis::retry::Stop;
 use chrono::Utc;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use crate::batch::{Batch, Item, Mark};
 use crate::checkpoint::{Checkpoints, WINDOW_BYTES_MAX};
+use crate::compose::Shape;
 use crate::deliver::{Delivery, Noted};
+use crate::document::Document;
 use crate::fault::Fault;
 use crate::follow::Follow;
 use crate::identity::Print;
 use crate::life::{Bounds, Entry, Life, Outcome, Place};
-use crate::parse::Format;
+use crate::parse::{Context as ParseContext, Privacy};
 use crate::watch::{Hint, Watch};
 
 /// How often the checkpoint is written while offsets move.
@@ -36,20 +39,13 @@ const READER_STACK_BYTES: usize = 1 << 20;
 /// The longest rest of the reader: for what is ripe by time alone.
 const REST_MAX: Duration = Duration::from_secs(1);
 
-/// How the lines of a source are shipped.
-#[derive(Clone, Debug)]
-pub struct Shape {
-    /// What the lines are.
-    pub format: Format,
-    /// Where their documents go.
-    pub stream: Arc<str>,
-}
-
 /// What the reader needs.
 #[derive(Debug)]
 pub struct Settings {
-    /// This host.
-    pub host: String,
+    /// The zone of times that name none.
+    pub zone: chrono_tz::Tz,
+    /// What must not leave the host.
+    pub privacy: Privacy,
     /// By number of the source.
     pub shapes: Vec<Shape>,
     /// Limits of a batch: bytes, documents, age.
@@ -93,6 +89,19 @@ pub struct FileStatus {
 /// What a file is asked about.
 pub type Question = Sender<Vec<FileStatus>>;
 
+/// What is counted of reading.
+#[derive(Clone, Debug)]
+pub struct ReadCounts {
+    /// Entries that were read.
+    pub entries: Counter,
+    /// Those of them that their format does not fit.
+    pub unparsed: Counter,
+    /// Bytes that were cut off entries.
+    pub cut_bytes: Counter,
+    /// Bytes of files that went before they were read.
+    pub lost_bytes: Counter,
+}
+
 /// The reader.
 #[derive(Debug)]
 pub struct Reader {
@@ -106,13 +115,14 @@ pub struct Reader {
     pub noted: Noted,
     /// When to end.
     pub stop: Stop,
+    /// What is counted.
+    pub counts: ReadCounts,
     /// Who asks how it is.
     pub questions: Receiver<Question>,
 }
 
 struct Running {
     reader: Reader,
-    places: BTreeMap<u32, (PathBuf, Vec<u8>)>,
     batch: Option<Batch>,
     number: u64,
     outbox: Sender<Batch>,
@@ -123,7 +133,7 @@ struct Running {
     saved_at: Instant,
     scanned_at: Option<Instant>,
     buffer: Vec<u8>,
-    document: Vec<u8>,
+    document: Document,
     is_failed: bool,
 }
 
@@ -151,7 +161,6 @@ pub fn start(reader: Reader, deliveries: Vec<Delivery>) -> Result<JoinHandle<Res
     let now = Instant::now();
     let running = Running {
         reader,
-        places: BTreeMap::new(),
         batch: None,
         number: 0,
         outbox,
@@ -161,7 +170,7 @@ pub fn start(reader: Reader, deliveries: Vec<Delivery>) -> Result<JoinHandle<Res
         saved_at: now,
         scanned_at: None,
         buffer: Vec::new(),
-        document: Vec::new(),
+        document: Document::default(),
         is_failed: false,
     };
     let thread = thread::Builder::new().name("read".into()).stack_size(READER_STACK_BYTES);
@@ -198,6 +207,7 @@ impl Running {
     fn scan(&mut self, now: Instant, watch: Option<&mut Watch>) {
         self.scanned_at = Some(now);
         self.reader.follow.scan(now);
+        self.reader.counts.lost_bytes.add(std::mem::take(&mut self.reader.follow.lost_bytes));
         let Some(watch) = watch else { return };
         let folders: BTreeSet<&Path> = self
             .reader
@@ -243,8 +253,13 @@ impl Running {
             return self.is_replaced_before_named(key);
         }
         let mut life = self.reader.follow.lives.remove(&key)?;
-        let shape = self.reader.settings.shapes.get(life.source).cloned();
-        let outcome = shape.and_then(|shape| self.read_life(key, &mut life, &shape, now));
+        let source = life.source;
+        let shape = self.reader.settings.shapes.get_mut(source).map(std::mem::take);
+        let outcome = shape.and_then(|mut shape| {
+            let outcome = self.read_life(key, &mut life, &mut shape, now);
+            self.reader.settings.shapes[source] = shape;
+            outcome
+        });
         self.reader.follow.lives.insert(key, life);
         outcome
     }
@@ -261,7 +276,7 @@ impl Running {
         &mut self,
         key: u32,
         life: &mut Life,
-        shape: &Shape,
+        shape: &mut Shape,
         now: Instant,
     ) -> Option<Outcome> {
         let settings = &self.reader.settings;
@@ -271,10 +286,11 @@ impl Running {
             entry_age: settings.entry_age,
             is_final: is_over && now - life.quiet_since >= settings.entry_age,
         };
+        let format = shape.format.clone();
         let mut buffer = std::mem::take(&mut self.buffer);
         let (cuts, read) = (life.record.cuts.len(), life.read);
         let read_at = Utc::now().timestamp_nanos_opt().unwrap_or_default();
-        let outcome = life.read(&shape.format, &bounds, &mut buffer, now, &mut |life, entry| {
+        let outcome = life.read(format.as_ref(), &bounds, &mut buffer, now, &mut |life, entry| {
             self.take(key, life, shape, entry, read_at);
         });
         self.buffer = buffer;
@@ -301,17 +317,21 @@ impl Running {
     }
 
     /// Puts an entry into the batch, and sends the batch if it is full.
-    fn take(&mut self, key: u32, life: &mut Life, shape: &Shape, entry: Entry<'_>, read_at: i64) {
+    fn take(
+        &mut self,
+        key: u32,
+        life: &mut Life,
+        shape: &mut Shape,
+        entry: Entry<'_>,
+        read_at: i64,
+    ) {
         let settings = &self.reader.settings;
-        let place = match self.places.get(&key).filter(|(path, _)| *path == life.record.base) {
-            Some((_, place)) => place,
-            None => {
-                let place = place_of(&settings.host, &life.record.base);
-                &self.places.entry(key).insert_entry((life.record.base.clone(), place)).into_mut().1
-            }
-        };
-        self.document.clear();
-        crate::plain::write(&mut self.document, entry.bytes, read_at, entry.cut, place);
+        let context = ParseContext { read_at, zone: settings.zone, privacy: settings.privacy };
+        let (stream, is_parsed) =
+            shape.compose(&entry, &life.record.base, &context, &mut self.document);
+        self.reader.counts.entries.increment();
+        self.reader.counts.unparsed.add(u64::from(!is_parsed));
+        self.reader.counts.cut_bytes.add(entry.cut);
         let generation = life.record.generation.expect("only files with a first line are read");
         let batch = match &mut self.batch {
             Some(batch) => batch,
@@ -325,7 +345,7 @@ impl Running {
         };
         let is_uncertain = entry.offset < life.record.uncertain;
         let item = Item { start: 0, stream: 0, generation, offset: entry.offset, is_uncertain };
-        batch.add(&shape.stream, item, settings.has_ids, &self.document);
+        batch.add(&stream, item, settings.has_ids, self.document.finish());
         let mark = Mark { life: key, end: entry.end, tail: Print::default() };
         batch.mark(mark);
         if batch.body.len() < settings.batch_bytes && batch.items.len() < settings.batch_documents {
@@ -489,12 +509,4 @@ impl Running {
         self.save(None);
         Ok(())
     }
-}
-
-fn place_of(host: &str, path: &Path) -> Vec<u8> {
-    let mut place = b",\"host.name\":".to_vec();
-    crate::plain::text(&mut place, host.as_bytes());
-    place.extend_from_slice(b",\"log.file.path\":");
-    crate::plain::text(&mut place, path.as_os_str().as_encoded_bytes());
-    place
 }
