@@ -11,6 +11,9 @@ use chassis::shutdown::Shutdown;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+mod explain;
+mod replay;
+
 use crate::config::{CONFIG_PATH, Config};
 use crate::daemon;
 use crate::fault::Fault;
@@ -45,6 +48,10 @@ pub enum Command {
     },
     /// Check the configuration
     Check,
+    /// Show how an entry would be taken apart and what would be sent; ends with 3 if its format does not fit
+    Explain(explain::ExplainArguments),
+    /// Send again what the store refused and was set aside
+    Replay,
     /// Show how far every file is shipped
     Status,
     /// Print completions for a shell
@@ -67,11 +74,16 @@ pub fn run(arguments: &Arguments) -> Result<Exit> {
             let config = Config::load(&arguments.config)?;
             let log = chassis::log::start(&config.log, "logshipd")?;
             let fault = die_at.as_deref().and_then(Fault::parse).unwrap_or_default();
-            let exit = runtime()?.block_on(daemon::run(&config, *once, fault, Shutdown::default()));
+            let exit = {
+                let shutdown = Shutdown::default();
+                runtime()?.block_on(daemon::run(&arguments.config, config, *once, fault, shutdown))
+            };
             drop(log);
             exit
         }
         Command::Check => Config::load(&arguments.config).map(|_| Exit::Done),
+        Command::Explain(explained) => explain::run(explained, arguments.json),
+        Command::Replay => replay::run(&Config::load(&arguments.config)?, arguments.json),
         Command::Status => status(arguments),
         Command::Completions { shell } => {
             print(|out| chassis::cli::completions(Arguments::command(), *shell, out))

@@ -10,6 +10,8 @@ use anyhow::Result;
 use chassis::units::{ByteSize, Span};
 use serde::Deserialize;
 
+use crate::parse::Format;
+
 mod check;
 
 /// Where the program looks for its configuration.
@@ -163,6 +165,20 @@ pub enum FormatName {
     MysqlSlow,
     /// The error log of MySQL, Percona Server and MariaDB.
     MysqlError,
+}
+
+impl FormatName {
+    /// What reads it; none: every line is a message.
+    pub fn format(self) -> Option<Format> {
+        Some(match self {
+            Self::Plain => return None,
+            Self::NginxAccess => Format::nginx_access(),
+            Self::NginxError => Format::NginxError,
+            Self::Haproxy => Format::haproxy(),
+            Self::MysqlSlow => Format::MysqlSlow,
+            Self::MysqlError => Format::MysqlError,
+        })
+    }
 }
 
 impl Config {

@@ -18,12 +18,11 @@ use crate::aside::Aside;
 use crate::checkpoint::Checkpoints;
 use crate::client::Client;
 use crate::compose::Shape;
-use crate::config::{Config, FormatName};
+use crate::config::Config;
 use crate::deliver::{Counts, Delivery};
 use crate::fault::Fault;
 use crate::follow::{Follow, Watched};
 use crate::gzip::Gzip;
-use crate::parse::Format;
 use crate::paths::Pattern;
 use crate::pipeline::{self, FileStatus, Question, ReadCounts, Reader, Settings};
 
@@ -32,26 +31,82 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 /// Runs until a signal ends it; with `once`, until everything that is there is delivered.
-pub async fn run(config: &Config, once: bool, fault: Fault, shutdown: Shutdown) -> Result<Exit> {
+pub async fn run(
+    path: &Path,
+    config: Config,
+    once: bool,
+    fault: Fault,
+    shutdown: Shutdown,
+) -> Result<Exit> {
     shutdown.signals()?;
     make_state_dir(&config.state_dir)?;
     let registry = Registry::default();
     let (asker, questions) = bounded(1);
-    let (reader, deliveries) =
-        prepare(config, once, fault, &registry, questions, &shutdown.stop())?;
     if !once {
-        serve(config, &registry, asker, &shutdown).await?;
+        serve(&config, &registry, asker, &shutdown).await?;
     }
-    let thread = pipeline::start(reader, deliveries)?;
-    shutdown::ready();
-    tracing::info!(host = %config.host, sources = config.sources.len(), "logshipd is up");
-    let ended = tokio::task::spawn_blocking(move || thread.join());
-    let outcome = ended.await.context("wait for the reader")?;
-    shutdown::stopping();
-    shutdown.finish(PATIENCE).await;
-    match outcome {
-        Ok(outcome) => outcome.map(|()| Exit::Done),
-        Err(_) => anyhow::bail!("the reader panicked"),
+    let mut config = config;
+    loop {
+        let stop = shutdown.stop().child();
+        let (reader, deliveries) =
+            prepare(&config, once, fault.clone(), &registry, questions.clone(), &stop)?;
+        let thread = pipeline::start(reader, deliveries)?;
+        shutdown::ready();
+        tracing::info!(host = %config.host, sources = config.sources.len(), "logshipd is up");
+        let mut ended = tokio::task::spawn_blocking(move || thread.join());
+        let next = tokio::select! {
+            biased;
+            outcome = &mut ended => {
+                shutdown::stopping();
+                shutdown.finish(PATIENCE).await;
+                return joined(outcome.context("wait for the reader")?).map(|()| Exit::Done);
+            }
+            next = reloaded(path, &config, &shutdown) => next,
+        };
+        // The files are the buffer: the reader ends at a safe point, and another goes on from there.
+        stop.stop();
+        joined(ended.await.context("wait for the reader")?)?;
+        config = next;
+    }
+}
+
+fn joined(outcome: std::thread::Result<Result<()>>) -> Result<()> {
+    outcome.unwrap_or_else(|_| anyhow::bail!("the reader panicked"))
+}
+
+/// Waits for a reload to a configuration that is right. One that is wrong is said and changes nothing.
+async fn reloaded(path: &Path, config: &Config, shutdown: &Shutdown) -> Config {
+    loop {
+        shutdown.reload.notified().await;
+        shutdown::reloading();
+        let outcome = Config::load(path).and_then(|new| check_fixed(config, &new).map(|()| new));
+        match outcome {
+            Ok(new) => return new,
+            Err(error) => {
+                shutdown::ready();
+                tracing::error!("failed to reload, going on as before: {error:#}");
+            }
+        }
+    }
+}
+
+/// These are taken once, at the start.
+fn check_fixed(old: &Config, new: &Config) -> Result<()> {
+    let changed = [
+        ("host", old.host != new.host),
+        ("state-dir", old.state_dir != new.state_dir),
+        ("control-socket", old.control_socket != new.control_socket),
+        ("metrics-listen", old.metrics_listen != new.metrics_listen),
+        ("metrics-remote", old.metrics_remote != new.metrics_remote),
+        ("log", old.log != new.log),
+    ];
+    match changed.into_iter().find(|(_, is_changed)| *is_changed) {
+        None => Ok(()),
+        Some((key, _)) => {
+            Err(Failure::new(Exit::Usage, format!("`{key}` cannot change by a reload"))
+                .hint("restart the daemon: `systemctl restart logshipd`")
+                .into())
+        }
     }
 }
 
@@ -111,14 +166,7 @@ fn sources(config: &Config) -> Result<(Vec<Watched>, Vec<Shape>)> {
     for source in &config.sources {
         let patterns: Result<_, _> = source.paths.iter().map(|path| Pattern::parse(path)).collect();
         watched.push(Watched { patterns: patterns?, rotated_dirs: source.rotated_dirs.clone() });
-        let format = match source.format {
-            FormatName::Plain => None,
-            FormatName::NginxAccess => Some(Format::nginx_access()),
-            FormatName::NginxError => Some(Format::NginxError),
-            FormatName::Haproxy => Some(Format::haproxy()),
-            FormatName::MysqlSlow => Some(Format::MysqlSlow),
-            FormatName::MysqlError => Some(Format::MysqlError),
-        };
+        let format = source.format.format();
         let namespace = source.namespace.as_deref().unwrap_or(&config.namespace);
         shapes.push(Shape::new(format, source.dataset.clone(), namespace, &config.host));
     }

@@ -336,6 +336,8 @@ impl Follow {
                 life.record.copies.push(identity);
             }
             if is_home {
+                // What has the old identity from now on is another file.
+                life.record.identity = identity;
                 path.clone_into(&mut life.record.path);
                 (life.input, life.place, life.source) = (Some(input), Place::Rotated, source);
                 life.quiet_since = now;

@@ -8,12 +8,15 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
-use memchr::{memchr, memrchr};
+use memchr::memchr;
 
 use crate::checkpoint::Record;
 use crate::identity::{FIRST_BYTES_MAX, HEAD_BYTES_MAX, Print};
 use crate::input::Input;
 use crate::parse::{Format, Joint};
+
+#[cfg(test)]
+mod tests;
 
 /// What is read at a time.
 pub const CHUNK_BYTES: usize = 256 << 10;
@@ -430,9 +433,4 @@ impl Split<'_> {
         let (offset, end) = (self.base + at as u64, self.base + newline as u64 + 1);
         emit(life, Entry { offset, bytes, end, cut, before: &data[..=newline] });
     }
-}
-
-/// Where the last whole line of some bytes ends.
-pub fn whole_lines(bytes: &[u8]) -> usize {
-    memrchr(b'\n', bytes).map_or(0, |newline| newline + 1)
 }

@@ -5,121 +5,43 @@
 //! offset move, and only what moved is written down.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::PoisonError;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use chassis::metrics::Counter;
-use chassis::retry::Stop;
 use chrono::Utc;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use crate::batch::{Batch, Item, Mark};
-use crate::checkpoint::{Checkpoints, WINDOW_BYTES_MAX};
+use crate::checkpoint::WINDOW_BYTES_MAX;
 use crate::compose::Shape;
-use crate::deliver::{Delivery, Noted};
+use crate::deliver::Delivery;
 use crate::document::Document;
-use crate::fault::Fault;
-use crate::follow::Follow;
 use crate::identity::Print;
 use crate::life::{Bounds, Entry, Life, Outcome, Place};
-use crate::parse::{Context as ParseContext, Privacy};
+use crate::parse::Context as ParseContext;
 use crate::watch::{Hint, Watch};
+
+mod reader;
+
+pub use reader::{FileStatus, Question, ReadCounts, Reader, Settings};
 
 /// How often the checkpoint is written while offsets move.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// What is read of one file before it is the turn of the next.
 const TURN_CHUNKS: usize = 4;
+/// The rest between these.
+const ONCE_REST: Duration = Duration::from_millis(50);
+/// Looks before `once` ends: a copy that is being made is told from another file by the second.
+const SCANS_MIN: u32 = 3;
 /// Stopping waits this long for answers that are on their way.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 const SENDER_STACK_BYTES: usize = 512 << 10;
 const READER_STACK_BYTES: usize = 1 << 20;
 /// The longest rest of the reader: for what is ripe by time alone.
 const REST_MAX: Duration = Duration::from_secs(1);
-
-/// What the reader needs.
-#[derive(Debug)]
-pub struct Settings {
-    /// The zone of times that name none.
-    pub zone: chrono_tz::Tz,
-    /// What must not leave the host.
-    pub privacy: Privacy,
-    /// By number of the source.
-    pub shapes: Vec<Shape>,
-    /// Limits of a batch: bytes, documents, age.
-    pub batch_bytes: usize,
-    /// Documents of a batch.
-    pub batch_documents: usize,
-    /// How long a document waits for others.
-    pub batch_age: Duration,
-    /// The longest entry.
-    pub entry_bytes: usize,
-    /// How long an entry waits for more lines.
-    pub entry_age: Duration,
-    /// How often files are looked for.
-    pub scan_every: Duration,
-    /// Documents have ids of their own.
-    pub has_ids: bool,
-    /// End when everything that is there is delivered.
-    pub once: bool,
-    /// Where a test has the program killed.
-    pub fault: Fault,
-}
-
-/// What is known of a file, for people.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct FileStatus {
-    /// Its name.
-    pub path: PathBuf,
-    /// Where it is: `live`, `rotated`, `unlinked`, `homeless`.
-    pub place: String,
-    /// Bytes of it that are delivered.
-    pub offset: u64,
-    /// How large it is.
-    pub size: u64,
-    /// Bytes that are not delivered.
-    pub behind_bytes: u64,
-    /// For how long it has been behind, in seconds.
-    pub behind_seconds: f64,
-}
-
-/// What a file is asked about.
-pub type Question = Sender<Vec<FileStatus>>;
-
-/// What is counted of reading.
-#[derive(Clone, Debug)]
-pub struct ReadCounts {
-    /// Entries that were read.
-    pub entries: Counter,
-    /// Those of them that their format does not fit.
-    pub unparsed: Counter,
-    /// Bytes that were cut off entries.
-    pub cut_bytes: Counter,
-    /// Bytes of files that went before they were read.
-    pub lost_bytes: Counter,
-}
-
-/// The reader.
-#[derive(Debug)]
-pub struct Reader {
-    /// What it was told.
-    pub settings: Settings,
-    /// All files.
-    pub follow: Follow,
-    /// On disk.
-    pub checkpoints: Checkpoints,
-    /// What was seen of backing indices.
-    pub noted: Noted,
-    /// When to end.
-    pub stop: Stop,
-    /// What is counted.
-    pub counts: ReadCounts,
-    /// Who asks how it is.
-    pub questions: Receiver<Question>,
-}
 
 struct Running {
     reader: Reader,
@@ -132,6 +54,7 @@ struct Running {
     is_moved: bool,
     saved_at: Instant,
     scanned_at: Option<Instant>,
+    scans: u32,
     buffer: Vec<u8>,
     document: Document,
     is_failed: bool,
@@ -167,8 +90,10 @@ pub fn start(reader: Reader, deliveries: Vec<Delivery>) -> Result<JoinHandle<Res
         answers,
         under_way: BTreeMap::new(),
         is_moved: false,
-        saved_at: now,
+        // What is found first is written down at once.
+        saved_at: now.checked_sub(SAVE_EVERY).unwrap_or(now),
         scanned_at: None,
+        scans: 0,
         buffer: Vec::new(),
         document: Document::default(),
         is_failed: false,
@@ -197,7 +122,10 @@ impl Running {
             }
             let is_idle = self.batch.is_none() && self.under_way.is_empty();
             if self.reader.settings.once && is_idle {
-                break;
+                if self.scans >= SCANS_MIN {
+                    break;
+                }
+                self.scanned_at = None;
             }
             self.rest(&hints, now);
         }
@@ -206,6 +134,7 @@ impl Running {
 
     fn scan(&mut self, now: Instant, watch: Option<&mut Watch>) {
         self.scanned_at = Some(now);
+        self.scans += 1;
         self.reader.follow.scan(now);
         self.reader.counts.lost_bytes.add(std::mem::take(&mut self.reader.follow.lost_bytes));
         let Some(watch) = watch else { return };
@@ -418,7 +347,8 @@ impl Running {
     }
 
     fn save_if(&mut self, now: Instant) {
-        if self.is_moved && now - self.saved_at >= SAVE_EVERY {
+        let is_due = self.is_moved || self.reader.follow.is_unsaved;
+        if is_due && now - self.saved_at >= SAVE_EVERY {
             self.save(None);
         }
     }
@@ -456,7 +386,8 @@ impl Running {
         let batch_due =
             self.batch.as_ref().map(|batch| batch.opened + self.reader.settings.batch_age);
         let save_due = self.is_moved.then(|| self.saved_at + SAVE_EVERY);
-        let due = [batch_due, save_due].into_iter().flatten().min();
+        let once_due = self.reader.settings.once.then(|| now + ONCE_REST);
+        let due = [batch_due, save_due, once_due].into_iter().flatten().min();
         let timeout = due.map_or(REST_MAX, |due| due.saturating_duration_since(now)).min(REST_MAX);
         if self.batch.is_none() && self.under_way.is_empty() {
             self.buffer = Vec::new();
