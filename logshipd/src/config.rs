@@ -84,7 +84,7 @@ pub struct Store {
     /// Compress requests.
     #[serde(default = "yes")]
     pub gzip: bool,
-    /// Give every document an id of its own, so that nothing is doubled. `false` is faster for the store, and then a line
+    /// Give every document an id of its own, so that nothing is doubled. `false` is faster for the store, and a line
     /// arrives at least once: after a crash or a lost answer some arrive twice.
     #[serde(default = "yes")]
     pub ids: bool,

@@ -423,7 +423,8 @@ fn head_of(input: &mut Input) -> std::io::Result<Print> {
     Ok(Print::of_head(&head[..filled]))
 }
 
-/// Whether a file is what is remembered: it begins so, it is long enough, and before the offset stands what stood there.
+/// Whether a file is what is remembered: it begins so, it is long enough, and before the offset stands what
+/// stood there.
 fn fits(record: &Record, input: &mut Input) -> bool {
     let reads = |input: &mut Input, print: &Print, at: u64| {
         let mut bytes = vec![0; print.bytes as usize];

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use memchr::memchr;
 
@@ -65,6 +65,8 @@ pub struct Life {
     /// When something of it was read last, in nanoseconds since 1970; 0 never.
     pub read_at: i64,
     outstanding: VecDeque<Outstanding>,
+    /// Size and time of change at the last look.
+    seen: Option<(u64, SystemTime)>,
     /// How far the line at `read` is known to have no end.
     measured: u64,
 }
@@ -125,6 +127,7 @@ impl Life {
             quiet_since: now,
             read_at: 0,
             outstanding: VecDeque::new(),
+            seen: None,
             measured: 0,
             record,
         }
@@ -154,7 +157,12 @@ impl Life {
         now: Instant,
         emit: &mut impl FnMut(&mut Self, Entry<'_>),
     ) -> io::Result<Outcome> {
-        let size = input.metadata()?.len();
+        let metadata = input.metadata()?;
+        let (size, changed) = (metadata.len(), metadata.modified()?);
+        if size == self.read && self.seen == Some((size, changed)) && !input.is_packed() {
+            return Ok(Outcome::AtEnd);
+        }
+        self.seen = Some((size, changed));
         if !input.is_packed() {
             if size < self.read {
                 return Ok(Outcome::Replaced);

@@ -312,7 +312,8 @@ impl Running {
                 Err(error) => batch = error.into_inner(),
             }
             while let Ok(answer) = self.answers.try_recv() {
-                self.take_answer(answer, apart.as_mut().map(|(key, life)| (*key, &mut **life)));
+                let apart = apart.as_mut().map(|(key, life)| (*key, &mut **life));
+                self.take_answer(answer, apart);
             }
         }
     }

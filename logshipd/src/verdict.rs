@@ -129,7 +129,9 @@ mod tests {
 
     #[test]
     fn an_answer_without_errors_is_only_searched() {
-        let opensearch = br#"{"took":7,"errors":false,"items":[{"create":{"_index":".ds-a-000001","status":201}},{"create":{"_index":".ds-a-000002","status":201}}]}"#;
+        let opensearch = br#"{"took":7,"errors":false,"items":[
+            {"create":{"_index":".ds-a-000001","status":201}},
+            {"create":{"_index":".ds-a-000002","status":201}}]}"#;
         assert_eq!(read(opensearch, 2), Ok(Answer::AllCreated(Some(".ds-a-000002".into()))));
         assert_eq!(read(opensearch, 3), Err(Unbelievable::Count { found: 2, sent: 3 }));
         for length in 0..opensearch.len() {
