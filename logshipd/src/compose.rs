@@ -116,6 +116,6 @@ mod tests {
         assert_eq!(stream, "logs-generic-default");
         assert_eq!(document["log.flags"][0], "truncated");
         assert_eq!(document["logshipd.cut_bytes"], 12);
-        assert_eq!(document["@timestamp"], "1970-01-01T00:00:01.5Z");
+        assert_eq!(document["@timestamp"], "1970-01-01T00:00:01.500Z");
     }
 }
