@@ -1,12 +1,35 @@
 //! `logshipd`: ships the logs of the whole stack to Elasticsearch or OpenSearch, each line once.
 //!
 //! # Layout
-//! - `dashboards`: saved objects for Kibana and OpenSearch Dashboards
-//! - `document`: a JSON document in the making
-//! - `parse`: from an entry of a log to the fields of a document
-//! - `setup`: templates and lifecycle in the store
+//! - `document`, `parse`: from an entry of a log to a JSON document
+//! - `paths`, `identity`, `input`, `life`, `follow`: which files there are, which is which, and their entries
+//! - `checkpoint`: how far every file is shipped
+//! - `batch`, `gzip`, `client`, `verdict`, `deliver`: to the store, until it has everything
+//! - `aside`: documents that it will not take
+//! - `pipeline`, `watch`: the thread that reads and those that send
+//! - `setup`, `dashboards`: what the store is given once
+//! - `daemon`, `command`, `config`: the program
 
+pub mod aside;
+pub mod batch;
+pub mod checkpoint;
+pub mod client;
+pub mod command;
+pub mod compose;
+pub mod config;
+pub mod daemon;
 pub mod dashboards;
+pub mod deliver;
 pub mod document;
+pub mod fault;
+pub mod follow;
+pub mod gzip;
+pub mod identity;
+pub mod input;
+pub mod life;
 pub mod parse;
+pub mod paths;
+pub mod pipeline;
 pub mod setup;
+pub mod verdict;
+pub mod watch;

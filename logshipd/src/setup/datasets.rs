@@ -61,5 +61,5 @@ pub const DATASETS: &[Dataset] = &[
     dataset("system.auth", Module::Services, "authentication"),
     dataset("system.syslog", Module::Services, "process"),
     dataset("journald.log", Module::Services, "process"),
-    dataset("plain.log", Module::Services, "process"),
+    dataset("generic", Module::Services, "process"),
 ];

@@ -79,6 +79,7 @@ pub const BASE: &[Field] = &[
     ("file.path", Name),
     ("tags", Name),
     ("logshipd.refused", Words),
+    ("logshipd.cut_bytes", Whole),
 ];
 
 /// Requests, wherever they are logged.

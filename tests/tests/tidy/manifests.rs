@@ -13,7 +13,7 @@ const DIRECTIONS: [(&str, &[&str]); 9] = [
     ("restore", &["chassis", "depot", "database"]),
     ("logshipd", &["chassis"]),
     ("tests", &["chassis", "depot", "database", "backupd", "restore", "logshipd"]),
-    ("fuzz", &["chassis", "depot", "database", "backupd", "restore"]),
+    ("fuzz", &["chassis", "depot", "database", "backupd", "restore", "logshipd"]),
 ];
 
 /// Lines of the sections whose names end with `dependencies`: number, name and whole line.

@@ -1,0 +1,117 @@
+//! The command line of `logshipd`: what can be typed, and who does it.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use chassis::cli::{Stdout, forgive_closed_stdout};
+use chassis::control::Client;
+use chassis::failure::Exit;
+use chassis::shutdown::Shutdown;
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::config::{CONFIG_PATH, Config};
+use crate::daemon;
+use crate::fault::Fault;
+use crate::pipeline::FileStatus;
+
+/// Ship logs to Elasticsearch or OpenSearch, each line once.
+#[derive(Debug, Parser)]
+#[command(name = "logshipd", version, max_term_width = 100)]
+pub struct Arguments {
+    /// The configuration
+    #[arg(long, global = true, value_name = "FILE", default_value = CONFIG_PATH)]
+    pub config: PathBuf,
+    /// Print JSON instead of text; of an error too
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `logshipd` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Ship until a signal ends it
+    Run {
+        /// End when everything that is there now is delivered
+        #[arg(long)]
+        once: bool,
+        /// Where a test has the program killed, as PLACE:TIMES
+        #[arg(long, hide = true)]
+        die_at: Option<String>,
+    },
+    /// Check the configuration
+    Check,
+    /// Show how far every file is shipped
+    Status,
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man {
+        /// Write the pages of all commands into this directory
+        #[arg(value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// Does what was asked for.
+pub fn run(arguments: &Arguments) -> Result<Exit> {
+    match &arguments.command {
+        Command::Run { once, die_at } => {
+            let config = Config::load(&arguments.config)?;
+            let log = chassis::log::start(&config.log, "logshipd")?;
+            let fault = die_at.as_deref().and_then(Fault::parse).unwrap_or_default();
+            let exit = runtime()?.block_on(daemon::run(&config, *once, fault, Shutdown::default()));
+            drop(log);
+            exit
+        }
+        Command::Check => Config::load(&arguments.config).map(|_| Exit::Done),
+        Command::Status => status(arguments),
+        Command::Completions { shell } => {
+            print(|out| chassis::cli::completions(Arguments::command(), *shell, out))
+        }
+        Command::Man { dir: Some(dir) } => {
+            chassis::cli::man_pages(Arguments::command(), dir).map(|()| Exit::Done)
+        }
+        Command::Man { dir: None } => print(|out| chassis::cli::man(Arguments::command(), out)),
+    }
+}
+
+fn status(arguments: &Arguments) -> Result<Exit> {
+    let config = Config::load(&arguments.config)?;
+    let client = Client::new(&config.control_socket, "logshipd");
+    let files: Vec<FileStatus> = runtime()?.block_on(client.get_json("/status"))?;
+    print(|out| {
+        if arguments.json {
+            return out.json(&files);
+        }
+        for file in &files {
+            let behind = chassis::units::ByteSize(file.behind_bytes);
+            writeln!(
+                out,
+                "{}  {}  {behind} behind, {:.0} s",
+                file.path.display(),
+                file.place,
+                file.behind_seconds
+            )
+            .context("write standard output")?;
+        }
+        Ok(())
+    })
+}
+
+fn print(write: impl FnOnce(&mut Stdout) -> Result<()>) -> Result<Exit> {
+    let mut out = Stdout::default();
+    let written = write(&mut out);
+    forgive_closed_stdout(written.and_then(|()| out.finish())).map(|()| Exit::Done)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
+}
