@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::panel::{Kind, Metric, Panel, Terms};
+use crate::setup::fields;
 
 /// The body of a search that answers what a panel shows.
 pub fn search(panel: &Panel) -> Value {
@@ -15,7 +16,7 @@ pub fn search(panel: &Panel) -> Value {
         search["size"] = 500.into();
         search["sort"] = json!([{"@timestamp": "desc"}]);
         search["docvalue_fields"] =
-            columns.iter().filter(|name| **name != "message").copied().collect();
+            columns.iter().filter(|name| !is_words(name)).copied().collect();
         return search;
     }
     let mut inner = metrics(panel.metrics);
@@ -30,6 +31,11 @@ pub fn search(panel: &Panel) -> Value {
     }
     search["aggs"] = Value::Object(inner);
     search
+}
+
+/// Words have no values beside the document itself.
+fn is_words(name: &str) -> bool {
+    fields::BASE.iter().any(|(field, kind)| *field == name && *kind == fields::Kind::Words)
 }
 
 fn terms(split: Terms, counted: &[Metric], inner: Map<String, Value>) -> Value {
