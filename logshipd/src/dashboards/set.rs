@@ -1,4 +1,4 @@
-//! The dashboards.
+//! The dashboards themselves: what each panel counts, of which data streams, by what.
 
 use super::panel::Kind::{Area, Columns, Documents, Line, Number, Pie, Table};
 use super::panel::Metric::{Average, Count, Distinct, Max, Percentiles, Sum};
