@@ -7,7 +7,7 @@ export PATH := $(HOME)/.cache/holdfast/bin:$(PATH)
 
 CARGO ?= cargo
 
-.PHONY: help demo test check fuzz build release deb bench clean
+.PHONY: help demo test check fuzz build release deb bench ship clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ bench: ## measure backup and restore against other tools (half an hour, 20 GB of
 	@scripts/install-deps --bench
 	@tests/bench/backup
 	@tests/bench/pitr
+
+ship: ## measure log shipping against rsyslog (ten minutes, 1 GB of disk)
+	@scripts/install-deps --bench
+	@tests/bench/ship
 
 clean: ## remove what was built, and the cache of the tests' servers
 	$(CARGO) clean

@@ -11,13 +11,16 @@ use chassis::shutdown::Shutdown;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-mod explain;
-mod replay;
-
+use crate::client;
 use crate::config::{CONFIG_PATH, Config};
 use crate::daemon;
+use crate::dashboards;
 use crate::fault::Fault;
 use crate::pipeline::FileStatus;
+use crate::setup;
+
+mod explain;
+mod replay;
 
 /// Ship logs to Elasticsearch or OpenSearch, each line once.
 #[derive(Debug, Parser)]
@@ -52,6 +55,10 @@ pub enum Command {
     Explain(explain::ExplainArguments),
     /// Send again what the store refused and was set aside
     Replay,
+    /// Make the store ready: templates and lifecycle; prints the plan first
+    Setup(setup::Options),
+    /// Print the dashboards, to be imported in Kibana or OpenSearch Dashboards
+    Dashboards,
     /// Show how far every file is shipped
     Status,
     /// Print completions for a shell
@@ -84,6 +91,10 @@ pub fn run(arguments: &Arguments) -> Result<Exit> {
         Command::Check => Config::load(&arguments.config).map(|_| Exit::Done),
         Command::Explain(explained) => explain::run(explained, arguments.json),
         Command::Replay => replay::run(&Config::load(&arguments.config)?, arguments.json),
+        Command::Setup(options) => set_up(arguments, options),
+        Command::Dashboards => print(|out| {
+            out.write_all(dashboards::ndjson().as_bytes()).context("write standard output")
+        }),
         Command::Status => status(arguments),
         Command::Completions { shell } => {
             print(|out| chassis::cli::completions(Arguments::command(), *shell, out))
@@ -93,6 +104,24 @@ pub fn run(arguments: &Arguments) -> Result<Exit> {
         }
         Command::Man { dir: None } => print(|out| chassis::cli::man(Arguments::command(), out)),
     }
+}
+
+fn set_up(arguments: &Arguments, options: &setup::Options) -> Result<Exit> {
+    let config = Config::load(&arguments.config)?;
+    let client = client::Client::new(&config.store)?;
+    let store = setup::Store::new(|method: &str, path: &str, body: Option<&[u8]>| {
+        client.call(method, path, body, false)
+    });
+    let show = |plan: &setup::Plan| {
+        let shown = print(|out| {
+            if arguments.json {
+                return out.json(plan);
+            }
+            write!(out, "{plan}").context("write standard output")
+        });
+        shown.map(drop)
+    };
+    setup::run(&store, options, show).map(|_| Exit::Done)
 }
 
 fn status(arguments: &Arguments) -> Result<Exit> {

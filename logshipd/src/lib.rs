@@ -7,6 +7,7 @@
 //! - `batch`, `gzip`, `client`, `verdict`, `deliver`: to the store, until it has everything
 //! - `aside`: documents that it will not take
 //! - `pipeline`, `watch`: the thread that reads and those that send
+//! - `setup`, `dashboards`: what the store is given once
 //! - `daemon`, `command`, `config`: the program
 
 pub mod aside;
@@ -17,6 +18,7 @@ pub mod command;
 pub mod compose;
 pub mod config;
 pub mod daemon;
+pub mod dashboards;
 pub mod deliver;
 pub mod document;
 pub mod fault;
@@ -28,5 +30,6 @@ pub mod life;
 pub mod parse;
 pub mod paths;
 pub mod pipeline;
+pub mod setup;
 pub mod verdict;
 pub mod watch;

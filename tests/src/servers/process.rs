@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Runs its arguments and ends with them; kills them at the end of its input.
+/// Runs its arguments and ends with them; at the end of its input it kills them and removes `$SCRATCH`.
 const BOUND: &str = r#"exec 3<&0; "$@" </dev/null 3<&- & child=$!
-(read -r _ <&3; kill -9 $child) & exec 3<&-; wait $child"#;
+(read -r _ <&3; kill -9 $child; cd /; sleep 0.2; rm -rf "$SCRATCH") & exec 3<&-; wait $child"#;
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -32,16 +32,18 @@ impl Process {
         Ok(Self { child })
     }
 
-    /// As [`start`](Self::start), for a server that is kept in a static and so never dropped: it is killed when
-    /// this program ends in whatever way, since its shell then reads the end of a pipe.
+    /// As [`start`](Self::start), for a server that is kept in a static and so never dropped: when this program ends
+    /// in whatever way, its shell reads the end of a pipe, kills it and removes its scratch directory.
     pub fn start_bound(
         program: &[&OsStr],
+        scratch: &Path,
         adapt: impl Fn(&mut Command),
         log: &Path,
     ) -> Result<Self> {
         let log = fs::File::options().create(true).append(true).open(log)?;
         let mut command = Command::new("sh");
         command.args(["-c", BOUND, "sh"]).args(program);
+        command.env("SCRATCH", scratch);
         adapt(&mut command);
         command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
         // The child keeps the pipe's other end open as long as it is not dropped.

@@ -176,7 +176,7 @@ impl SearchStore {
             }
         };
         let log = self.dir.path().join("log");
-        self.process = Some(Process::start_bound(&program, adapt, &log)?);
+        self.process = Some(Process::start_bound(&program, self.dir.path(), adapt, &log)?);
         let waited = self.wait_healthy();
         waited.with_context(|| format!("start {:?}: {}", self.engine, last_lines(&log)))
     }
@@ -358,6 +358,10 @@ fn fetched_home(engine: Engine) -> Result<PathBuf> {
 /// The same files where everybody may go, which a home directory of root is not; without the configuration.
 fn clone_home(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir(to)?;
+    if is_root() {
+        // So that it can be removed; the files are not chowned, they are those of the cache.
+        chown(to, Some(NOBODY), Some(NOBODY))?;
+    }
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());

@@ -21,8 +21,10 @@ mod text;
 
 /// What nobody here edits: generated, or another's words.
 const NOT_OURS: [&str; 3] = ["Cargo.lock", "LICENSE-APACHE", "LICENSE-MIT"];
-/// Folders that are not part of the repository, and the inputs of fuzzing, which are text by chance.
-const SKIPPED_FOLDERS: [&str; 5] = ["target", "__pycache__", ".state", "node_modules", "corpus"];
+/// Folders that are not part of the repository, the inputs of fuzzing, which are text by chance, and the lines that
+/// real servers logged.
+const SKIPPED_FOLDERS: [&str; 6] =
+    ["target", "__pycache__", ".state", "node_modules", "corpus", "lines"];
 /// Hidden names that are part of it; others are skipped.
 const HIDDEN_OURS: [&str; 3] = [".ci", ".gitignore", ".gitattributes"];
 
