@@ -4,15 +4,16 @@
 use super::Fault;
 
 /// Who may depend on whom. The programs do not know one another: they meet in the stored format.
-const DIRECTIONS: [(&str, &[&str]); 8] = [
+const DIRECTIONS: [(&str, &[&str]); 9] = [
     ("chassis", &[]),
     ("gtid", &[]),
     ("depot", &["chassis", "gtid"]),
     ("database", &["chassis", "gtid"]),
     ("backupd", &["chassis", "depot", "database"]),
     ("restore", &["chassis", "depot", "database"]),
-    ("tests", &["chassis", "depot", "database", "backupd", "restore"]),
-    ("fuzz", &["chassis", "depot", "database", "backupd", "restore"]),
+    ("logshipd", &["chassis"]),
+    ("tests", &["chassis", "depot", "database", "backupd", "restore", "logshipd"]),
+    ("fuzz", &["chassis", "depot", "database", "backupd", "restore", "logshipd"]),
 ];
 
 /// Lines of the sections whose names end with `dependencies`: number, name and whole line.
