@@ -1,8 +1,9 @@
-//! The systemd journal, by `journalctl -o json --follow`: each entry is one line of JSON, and goes into an inbox as it is.
+//! The systemd journal, by `journalctl -o json --follow`: each entry is one line of JSON, which goes into an
+//! inbox as it is.
 //!
 //! Where to go on is the cursor of the last entry that is durable in the spool; it is written in the same breath.
-//! journalctl is started again, after a rest, whenever it ends. Binary fields come as arrays of numbers, which are left
-//! to the parser. The journal can wait: while there is no room, nothing is read.
+//! journalctl is started again, after a rest, whenever it ends. Binary fields come as arrays of numbers, which are
+//! left to the parser. The journal can wait: while there is no room, nothing is read.
 
 use std::fs;
 use std::io::{ErrorKind, Read};

@@ -2,8 +2,8 @@
 //!
 //! Messages are appended to segment files; what [`Spool::sync`] has made durable can be read, and only that, so a
 //! number that a store has seen never comes to mean another message. [`Spool::acknowledge`] moves the beginning and
-//! removes segments that are wholly before it. Its end after a crash may be a part of a record: that is cut off. A spool
-//! that is full takes nothing; what its owner does then depends on whether the sender can be made to wait.
+//! removes segments that are wholly before it. Its end after a crash may be a part of a record: that is cut off.
+//! A spool that is full takes nothing; what its owner does then depends on whether the sender can be made to wait.
 
 pub mod record;
 mod segment;
@@ -121,7 +121,8 @@ impl Spool {
         self.bytes() + (HEAD_BYTES + length) as u64 > self.limits.bytes
     }
 
-    /// Takes a message; false if there is no room, and an error if the disk fails: then nothing is taken. It is safe after [`sync`](Self::sync). What is
+    /// Takes a message; false if there is no room, and an error if the disk fails: then nothing is taken.
+    /// It is safe after [`sync`](Self::sync). What is
     /// longer than [`MESSAGE_BYTES_MAX`] is cut.
     pub fn append(&mut self, read_at: UnixNanos, cut_bytes: u32, message: &[u8]) -> Result<bool> {
         let kept = &message[..message.len().min(MESSAGE_BYTES_MAX)];

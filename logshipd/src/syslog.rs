@@ -1,5 +1,5 @@
-//! Syslog from sockets: unix datagrams, UDP and TCP. Messages go into an inbox as they came, RFC 3164 or 5424; taking them
-//! apart is the parser's.
+//! Syslog from sockets: unix datagrams, UDP and TCP. Messages go into an inbox as they came, RFC 3164 or 5424; taking
+//! them apart is the parser's.
 //!
 //! A TCP sender waits while there is no room. Datagrams cannot wait, and whoever writes to a log socket must not
 //! stand still because the store is away: they are dropped and counted, and so is what the system drops.

@@ -1,5 +1,5 @@
-//! Where a message ends in a stream (RFC 6587): after as many bytes as it says, or at the end of a line. A sender may do
-//! either, message by message; a message over the limit is cut and the rest of it passed over.
+//! Where a message ends in a stream (RFC 6587): after as many bytes as it says, or at the end of a line. A sender may
+//! do either, message by message; a message over the limit is cut and the rest of it passed over.
 
 /// A length with more digits is text.
 const LENGTH_MAX: usize = 99_999_999;
@@ -154,7 +154,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_does_not_matter_where_a_stream_is_split(
-            stream in prop::collection::vec(prop::sample::select(b"<1>a9 \n\0\r2".to_vec()), 0..200),
+            stream in prop::collection::vec(prop::sample::select(&b"<1>a9 \n\0\r2"[..]), 0..200),
             at in 0..200usize,
         ) {
             let (one, two) = stream.split_at(at.min(stream.len()));

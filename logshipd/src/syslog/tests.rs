@@ -174,8 +174,9 @@ fn a_stream_waits_while_there_is_no_room_and_loses_nothing() {
 
 #[test]
 fn the_system_tells_how_many_it_dropped() {
-    let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n\
-                 6183: 0100007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 4242 2 0000000000000000 17\n";
+    let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt \
+                 uid  timeout inode ref pointer drops\n 6183: 0100007F:0035 00000000:0000 07 \
+                 00000000:00000000 00:00000000 00000000 0 0 4242 2 0000000000000000 17\n";
     assert_eq!(drops_in(table, 4242), Some(17));
     assert_eq!(drops_in(table, 4243), None);
     let socket = UdpSocket::bind(ANY).unwrap();
