@@ -4,6 +4,7 @@
 //! - `document`, `parse`: from an entry of a log to a JSON document
 //! - `paths`, `identity`, `input`, `life`, `follow`: which files there are, which is which, and their entries
 //! - `checkpoint`: how far every file is shipped
+//! - `spool`, `inbox`, `syslog`, `journal`: what cannot be read again waits on disk; not in the pipeline yet
 //! - `batch`, `gzip`, `client`, `verdict`, `deliver`: to the store, until it has everything
 //! - `aside`: documents that it will not take
 //! - `pipeline`, `watch`: the thread that reads and those that send
@@ -25,11 +26,15 @@ pub mod fault;
 pub mod follow;
 pub mod gzip;
 pub mod identity;
+pub mod inbox;
 pub mod input;
+pub mod journal;
 pub mod life;
 pub mod parse;
 pub mod paths;
 pub mod pipeline;
 pub mod setup;
+pub mod spool;
+pub mod syslog;
 pub mod verdict;
 pub mod watch;
