@@ -1,15 +1,19 @@
 //! A server process of ours: started on a free port, killed by its id when dropped.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+/// Runs its arguments and ends with them; kills them at the end of its input.
+const BOUND: &str = r#"exec 3<&0; "$@" </dev/null 3<&- & child=$!
+(read -r _ <&3; kill -9 $child) & exec 3<&-; wait $child"#;
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -28,9 +32,31 @@ impl Process {
         Ok(Self { child })
     }
 
+    /// As [`start`](Self::start), for a server that is kept in a static and so never dropped: it is killed when
+    /// this program ends in whatever way, since its shell then reads the end of a pipe.
+    pub fn start_bound(
+        program: &[&OsStr],
+        adapt: impl Fn(&mut Command),
+        log: &Path,
+    ) -> Result<Self> {
+        let log = fs::File::options().create(true).append(true).open(log)?;
+        let mut command = Command::new("sh");
+        command.args(["-c", BOUND, "sh"]).args(program);
+        adapt(&mut command);
+        command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
+        // The child keeps the pipe's other end open as long as it is not dropped.
+        let child = command.spawn().with_context(|| format!("start {command:?}"))?;
+        Ok(Self { child })
+    }
+
     /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Whether it has ended, and how.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
     }
 
     /// Waits until something listens at `address`; an error if the process ends before, or after 20 seconds.
