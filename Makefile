@@ -7,7 +7,7 @@ export PATH := $(HOME)/.cache/holdfast/bin:$(PATH)
 
 CARGO ?= cargo
 
-.PHONY: help demo test check fuzz lab lab-down build release deb bench clean
+.PHONY: help demo test check fuzz lab lab-down lab-test build release deb bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ lab: ## the whole cluster in containers on this machine (root, minutes; docs/clu
 
 lab-down: ## remove the cluster's containers; the image stays in the cache
 	@scripts/lab down
+
+lab-test: ## bring the cluster up, break it in every way, measure, remove it
+	@scripts/lab-test
 
 build: ## the programs, as the tests and the demo use them
 	@scripts/install-deps
