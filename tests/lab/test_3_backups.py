@@ -26,9 +26,9 @@ def test_a_restore_on_a_scratch_host_has_every_row_of_the_moment():
     rows = lab.sql("db3", "SELECT COUNT(*), COALESCE(MAX(n), 0) FROM wordpress.lab_rows; SELECT COUNT(*) FROM wordpress.wp_posts")
     backup()
     scratch = "scratch"
-    lab.docker("cp", str(lab.CACHE / "holdfast.deb"), f"{scratch}:/tmp/holdfast.deb")
-    lab.docker("cp", str(lab.CACHE / "identity.txt"), f"{scratch}:/run/identity.txt")
-    lab.run(scratch, "dpkg -i /tmp/holdfast.deb && test -e /etc/holdfast/depot-key || "
+    lab.docker("cp", str(lab.CACHE / "holdfast.deb"), f"{scratch}:/var/cache/holdfast.deb")
+    lab.docker("cp", str(lab.CACHE / "identity.txt"), f"{scratch}:/root/identity.txt")
+    lab.run(scratch, "dpkg -i /var/cache/holdfast.deb && test -e /etc/holdfast/depot-key || "
             "ssh-keygen -q -t ed25519 -N '' -f /etc/holdfast/depot-key")
     key = lab.run(scratch, "cat /etc/holdfast/depot-key.pub")
     lab.run("log1", "cat >/etc/ssh/depot/depot-scratch.pub", stdin=f"restrict {key}\n")
@@ -42,11 +42,11 @@ path = "/"
 key-file = "/etc/holdfast/depot-key"
 known-hosts = "/etc/holdfast/known_hosts"
 """)
-    lab.run(scratch, "systemctl stop scratch-db 2>/dev/null; rm -rf /srv/restored && restore --identity /run/identity.txt "
+    lab.run(scratch, "systemctl stop scratch-db 2>/dev/null; rm -rf /srv/restored && restore --identity /root/identity.txt "
             "--job db --latest --prepare --target /srv/restored", timeout=600)
     lab.run(scratch, "chown -R mysql: /srv/restored && systemd-run --collect --unit scratch-db mariadbd --no-defaults --user=mysql "
-            "--datadir=/srv/restored --socket=/run/scratch.sock --skip-networking")
-    question = "mariadb --socket=/run/scratch.sock --skip-column-names --batch"
+            "--datadir=/srv/restored --socket=/srv/restored/sock --skip-networking")
+    question = "mariadb --socket=/srv/restored/sock --skip-column-names --batch"
     lab.wait_until("the restored server up", lambda: lab.succeeds(scratch, f"{question} -e 'SELECT 1'"), 60)
     found = lab.run(scratch, question, stdin="SELECT COUNT(*), COALESCE(MAX(n), 0) FROM wordpress.lab_rows; "
                     "SELECT COUNT(*) FROM wordpress.wp_posts")
@@ -56,7 +56,7 @@ known-hosts = "/etc/holdfast/known_hosts"
 
 def test_the_web_root_is_backed_up_and_comes_back_the_same():
     lab.run("web1", "backupctl now site", timeout=120)
-    lab.run("scratch", "rm -rf /srv/site && restore --identity /run/identity.txt --job site --host web1 --latest --target /srv/site",
+    lab.run("scratch", "rm -rf /srv/site && restore --identity /root/identity.txt --job site --host web1 --latest --target /srv/site",
             timeout=120)
     names = "cd %s && find . -type f -exec sha256sum {} + | sort"
     assert lab.run("scratch", names % "/srv/site") == lab.run("web1", names % "/var/lib/wordpress/wp-content")
