@@ -19,7 +19,7 @@ PAUSE = 0.05
 def ask_site(_number):
     context = ssl.create_default_context(cafile="/opt/lab/ca.pem")
     with socket.create_connection((EDGE, 443), timeout=1) as plain:
-        plain.settimeout(3)
+        plain.settimeout(1)
         with context.wrap_socket(plain, server_hostname=SITE) as stream:
             stream.sendall(f"GET /healthz HTTP/1.1\r\nHost: {SITE}\r\nConnection: close\r\n\r\n".encode())
             answer = b""
