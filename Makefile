@@ -7,7 +7,7 @@ export PATH := $(HOME)/.cache/holdfast/bin:$(PATH)
 
 CARGO ?= cargo
 
-.PHONY: help demo test check fuzz build release deb bench ship clean
+.PHONY: help demo test check fuzz lab lab-down lab-test build release deb bench ship clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,15 @@ check: ## what must hold before a commit, without the tests: format, lints, shel
 
 fuzz: ## look for inputs that break a parser, a minute each (half an hour; `scripts/fuzz --help` for less or more)
 	@scripts/fuzz
+
+lab: ## the whole cluster in containers on this machine (root, minutes; docs/cluster.md)
+	@scripts/lab up
+
+lab-down: ## remove the cluster's containers; the image stays in the cache
+	@scripts/lab down
+
+lab-test: ## bring the cluster up, break it in every way, measure, remove it
+	@scripts/lab-test
 
 build: ## the programs, as the tests and the demo use them
 	@scripts/install-deps
