@@ -6,17 +6,21 @@
 
 mod address;
 pub(crate) mod agent;
+mod auth;
+mod cluster;
 mod error_log;
 mod fingerprint;
 mod galera;
 pub mod haproxy;
 pub mod nginx;
 mod nginx_error;
+mod php;
 mod request;
 mod scan;
 mod slow;
 mod slow_fields;
 mod stamp;
+pub mod syslog;
 
 use std::sync::Arc;
 
@@ -34,6 +38,13 @@ pub struct Context {
     pub zone: Tz,
     /// What must not leave the host.
     pub privacy: Privacy,
+}
+
+impl Context {
+    /// For questions whose answer depends on neither time nor place.
+    fn anywhere() -> Self {
+        Self { read_at: 0, zone: Tz::UTC, privacy: Privacy::default() }
+    }
 }
 
 /// What must not leave the host. Nothing is hidden unless it is asked for.
@@ -75,12 +86,35 @@ pub enum Dataset {
     Haproxy,
     MysqlSlow,
     MysqlError,
+    PhpError,
+    PhpFpm,
+    PhpSlow,
+    PhpAccess,
+    Keepalived,
+    Proxysql,
+    Lsyncd,
+    Auth,
+    Syslog,
 }
 
 impl Dataset {
     /// All of them.
-    pub const ALL: &[Self] =
-        &[Self::NginxAccess, Self::NginxError, Self::Haproxy, Self::MysqlSlow, Self::MysqlError];
+    pub const ALL: &[Self] = &[
+        Self::NginxAccess,
+        Self::NginxError,
+        Self::Haproxy,
+        Self::MysqlSlow,
+        Self::MysqlError,
+        Self::PhpError,
+        Self::PhpFpm,
+        Self::PhpSlow,
+        Self::PhpAccess,
+        Self::Keepalived,
+        Self::Proxysql,
+        Self::Lsyncd,
+        Self::Auth,
+        Self::Syslog,
+    ];
 
     /// The value of `event.dataset`.
     pub fn as_str(self) -> &'static str {
@@ -90,6 +124,15 @@ impl Dataset {
             Self::Haproxy => "haproxy.log",
             Self::MysqlSlow => "mysql.slowlog",
             Self::MysqlError => "mysql.error",
+            Self::PhpError => "php.error",
+            Self::PhpFpm => "php_fpm.error",
+            Self::PhpSlow => "php_fpm.slow",
+            Self::PhpAccess => "php_fpm.access",
+            Self::Keepalived => "keepalived.log",
+            Self::Proxysql => "proxysql.log",
+            Self::Lsyncd => "lsyncd.log",
+            Self::Auth => "system.auth",
+            Self::Syslog => "system.syslog",
         }
     }
 
@@ -113,6 +156,25 @@ pub enum Format {
     MysqlSlow,
     /// The error log of MySQL, Percona Server and MariaDB, with Galera's lines: lines tell which.
     MysqlError,
+    /// PHP's `error_log`.
+    PhpError,
+    /// The log of `php-fpm` itself, with what its workers say.
+    PhpFpm,
+    /// `slowlog` of a pool of `php-fpm`.
+    PhpSlow,
+    /// `access.log` of a pool of `php-fpm`, in its own format or the one that Debian suggests.
+    PhpAccess,
+    /// ProxySQL's own log.
+    Proxysql,
+    /// lsyncd's own log.
+    Lsyncd,
+    /// The log of Galera's arbitrator.
+    Garbd,
+    /// What syslog writes to files or sends: the program tells what a message is. keepalived, HAProxy,
+    /// `sshd` and `sudo` are read through it.
+    Syslog(Arc<syslog::Syslog>),
+    /// Entries of the journal, in JSON, dispatched likewise.
+    Journal(Arc<syslog::Syslog>),
 }
 
 impl Format {
@@ -126,6 +188,11 @@ impl Format {
         Self::Haproxy(Arc::new(haproxy::Formats::default()))
     }
 
+    /// What syslog writes, with HAProxy's own formats.
+    pub fn syslog() -> Self {
+        Self::Syslog(Arc::default())
+    }
+
     /// The dataset of its entries, where they do not say otherwise.
     pub fn dataset(&self) -> Dataset {
         match self {
@@ -133,7 +200,14 @@ impl Format {
             Self::NginxError => Dataset::NginxError,
             Self::Haproxy(_) => Dataset::Haproxy,
             Self::MysqlSlow => Dataset::MysqlSlow,
-            Self::MysqlError => Dataset::MysqlError,
+            Self::MysqlError | Self::Garbd => Dataset::MysqlError,
+            Self::PhpError => Dataset::PhpError,
+            Self::PhpFpm => Dataset::PhpFpm,
+            Self::PhpSlow => Dataset::PhpSlow,
+            Self::PhpAccess => Dataset::PhpAccess,
+            Self::Proxysql => Dataset::Proxysql,
+            Self::Lsyncd => Dataset::Lsyncd,
+            Self::Syslog(_) | Self::Journal(_) => Dataset::Syslog,
         }
     }
 
@@ -141,11 +215,20 @@ impl Format {
     /// (empty if none is open). Both without the last newline.
     pub fn joint(&self, line: &[u8], open: &[u8]) -> Joint {
         match self {
-            Self::NginxAccess(_) | Self::Haproxy(_) => Joint::Whole,
+            Self::NginxAccess(_) | Self::Haproxy(_) | Self::PhpAccess | Self::Journal(_) => {
+                Joint::Whole
+            }
+            Self::Syslog(_) => syslog::Syslog::joint(line, open, &Context::anywhere()),
             _ if open.is_empty() => Joint::Start,
             Self::NginxError => start_if(stamp::slashed(line).is_some()),
             Self::MysqlSlow => slow::joint(line, open),
             Self::MysqlError => error_log::joint(line),
+            Self::PhpError => php::error_joint(line),
+            Self::PhpFpm => php::fpm_joint(line, open),
+            Self::PhpSlow => php::slow_joint(line, open),
+            Self::Proxysql => cluster::proxysql_joint(line),
+            Self::Lsyncd => cluster::lsyncd_joint(line),
+            Self::Garbd => cluster::garbd_joint(line),
         }
     }
 
@@ -180,6 +263,15 @@ impl Format {
             Self::Haproxy(formats) => formats.parse(entry, context, to)?,
             Self::MysqlSlow => slow::parse(entry, context, to)?,
             Self::MysqlError => error_log::parse(entry, context, to)?,
+            Self::PhpError => php::error(entry, context, to)?,
+            Self::PhpFpm => php::fpm(entry, context, to)?,
+            Self::PhpSlow => php::slow(entry, context, to)?,
+            Self::PhpAccess => php::access(entry, context, to)?,
+            Self::Proxysql => cluster::proxysql(entry, context, to)?,
+            Self::Lsyncd => cluster::lsyncd(entry, context, to)?,
+            Self::Garbd => cluster::garbd(entry, context, to)?,
+            Self::Syslog(syslog) => return syslog.parse(entry, context, to),
+            Self::Journal(syslog) => return syslog.parse_journal(entry, context, to),
         }
         Ok(self.dataset())
     }

@@ -398,7 +398,9 @@ impl Running {
         select! {
             recv(hints) -> hint => if hint == Ok(Hint::Named) { self.scanned_at = None },
             recv(answers) -> answer => {
-                answer.into_iter().for_each(|answer| self.take_answer(answer, None));
+                if let Ok(answer) = answer {
+                    self.take_answer(answer, None);
+                }
             }
             recv(questions) -> question => if let Ok(question) = question { self.tell(&question) },
             default(timeout) => {}

@@ -33,8 +33,8 @@ fn plain_run(value: &[u8]) -> usize {
 /// The high bit of each byte that is not plain; exact for the lowest such byte.
 #[inline]
 fn odd_bytes(word: u64) -> u64 {
-    let quotes = word ^ (ONES * b'"' as u64);
-    let slashes = word ^ (ONES * b'\\' as u64);
+    let quotes = word ^ (ONES * u64::from(b'"'));
+    let slashes = word ^ (ONES * u64::from(b'\\'));
     let is_zero = |word: u64| word.wrapping_sub(ONES) & !word;
     let is_control = word.wrapping_sub(ONES * 0x20) & !word;
     (is_zero(quotes) | is_zero(slashes) | is_control | word) & HIGHS

@@ -49,7 +49,7 @@ impl Clock {
 
     /// The time in UTC of a time that a clock on the wall of a zone shows. A time that was twice, when
     /// the clock went back, is the one next to when it was read; one that never was is an hour later.
-    pub(crate) fn from_wall(&mut self, seconds: i64, zone: Tz, read_at: UnixNanos) -> i64 {
+    pub(crate) fn unix_of_wall(&mut self, seconds: i64, zone: Tz, read_at: UnixNanos) -> i64 {
         let quarter = seconds.div_euclid(QUARTER_SECONDS);
         if self.zone != Some((zone, quarter)) {
             let Some(offset) = offset(seconds, zone, read_at) else { return seconds };
@@ -137,10 +137,10 @@ mod tests {
         // 2026-10-25 02:30 was at 00:30 and at 01:30 UTC.
         let wall = 1_792_895_400;
         let mut clock = Clock::default();
-        assert_eq!(clock.from_wall(wall, zone, (wall - 7200) * SECOND), wall - 7200);
-        assert_eq!(clock.from_wall(wall, zone, (wall - 3600) * SECOND), wall - 3600);
+        assert_eq!(clock.unix_of_wall(wall, zone, (wall - 7200) * SECOND), wall - 7200);
+        assert_eq!(clock.unix_of_wall(wall, zone, (wall - 3600) * SECOND), wall - 3600);
         // 2026-03-29 02:30 never was.
         let wall = 1_774_751_400;
-        assert_eq!(clock.from_wall(wall, zone, 0), wall - 3600);
+        assert_eq!(clock.unix_of_wall(wall, zone, 0), wall - 3600);
     }
 }

@@ -106,13 +106,13 @@ pub(super) fn truncated(address: IpAddr) -> String {
             let [a, b, c, _] = v4.octets();
             Ipv4Addr::new(a, b, c, 0).to_string()
         }
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => truncated(IpAddr::V4(v4)),
-            None => {
-                let [a, b, c, ..] = v6.segments();
-                Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).to_string()
+        IpAddr::V6(v6) => {
+            if let Some(v4) = v6.to_ipv4_mapped() {
+                return truncated(IpAddr::V4(v4));
             }
-        },
+            let [a, b, c, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).to_string()
+        }
     }
 }
 

@@ -86,7 +86,7 @@ fn look(to: &mut Document, agent: &[u8]) {
 }
 
 /// What is behind a mark.
-fn after<'a>(agent: &'a [u8], mark: impl AsRef<[u8]>) -> Option<&'a [u8]> {
+fn after(agent: &[u8], mark: impl AsRef<[u8]>) -> Option<&[u8]> {
     let mark = mark.as_ref();
     memmem::find(agent, mark).map(|at| &agent[at + mark.len()..])
 }
@@ -230,11 +230,13 @@ mod tests {
     fn common_agents_are_known() {
         let check = |agent: &str, expected: [&str; 5]| assert_eq!(of(agent), expected, "{agent}");
         check(
-            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36",
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) \
+             Chrome/120.0.0.0 Safari/537.36",
             ["Chrome", "120.0.0.0", "Windows", "10", ""],
         );
         check(
-            "Mozilla/5.0 (iPhone; CPU iPhone OS 16_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/16.5 Mobile/15E148 Safari/604.1",
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 16_5 like Mac OS X) AppleWebKit/605.1.15 \
+             (KHTML, like Gecko) Version/16.5 Mobile/15E148 Safari/604.1",
             ["Mobile Safari", "16.5", "iOS", "16.5", "iPhone"],
         );
         check(

@@ -58,7 +58,8 @@ impl Formats {
             return Err(FormatProblem::TooMany);
         }
         let format = compile(log_format)?;
-        Ok(self.custom.push_mut(format))
+        self.custom.push(format);
+        Ok(&self.custom[self.custom.len() - 1])
     }
 
     /// Writes the fields of a message.

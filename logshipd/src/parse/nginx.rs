@@ -105,15 +105,12 @@ fn split(text: &str) -> (&str, Vec<(&str, &str)>) {
     let first = text.find('$').unwrap_or(text.len());
     let mut rest = &text[first..];
     while let Some(variable) = rest.strip_prefix('$') {
-        let (name, behind) = match variable.strip_prefix('{').and_then(|name| name.split_once('}'))
-        {
-            Some(braced) => braced,
-            None => {
-                let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-                let end = variable.bytes().position(|b| !is_name(b)).unwrap_or(variable.len());
-                variable.split_at(end)
-            }
-        };
+        let braced = variable.strip_prefix('{').and_then(|name| name.split_once('}'));
+        let (name, behind) = braced.unwrap_or_else(|| {
+            let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+            let end = variable.bytes().position(|b| !is_name(b)).unwrap_or(variable.len());
+            variable.split_at(end)
+        });
         let (literal, next) = behind.split_at(behind.find('$').unwrap_or(behind.len()));
         parts.push((name, literal));
         rest = next;

@@ -18,7 +18,7 @@ pub(super) struct Wall {
 impl Wall {
     /// In the zone of the context.
     pub fn local(self, context: &Context, document: &mut Document) -> UnixNanos {
-        let seconds = document.clock.from_wall(self.seconds, context.zone, context.read_at);
+        let seconds = document.clock.unix_of_wall(self.seconds, context.zone, context.read_at);
         seconds.saturating_mul(SECOND).saturating_add(self.nanos)
     }
 
@@ -137,8 +137,9 @@ pub(super) fn unix(text: &[u8]) -> Option<UnixNanos> {
 fn padded_clock(text: &[u8]) -> Option<(i64, &[u8])> {
     if text.get(1) == Some(&b':') {
         let (head, rest) = text.split_at_checked(7)?;
-        let [a, b, c, d, e, f, g] = *<&[u8; 7]>::try_from(head).ok()?;
-        return Some((clock(&[b'0', a, b, c, d, e, f, g])?, rest));
+        let mut filled = [b'0'; 8];
+        filled[1..].copy_from_slice(head);
+        return Some((clock(&filled)?, rest));
     }
     let (head, rest) = text.split_at_checked(8)?;
     if head[0] == b' ' {
@@ -161,8 +162,8 @@ fn with_fraction(day: i64, second: i64, text: &[u8]) -> Option<(Wall, &[u8])> {
         return None;
     }
     let mut nanos = 0;
-    for place in 0..9 {
-        let digit = if place < length { digits[place] - b'0' } else { 0 };
+    let places = digits[..length].iter().map(|digit| digit - b'0').chain(std::iter::repeat(0));
+    for digit in places.take(9) {
         nanos = nanos * 10 + i64::from(digit);
     }
     Some((Wall { seconds, nanos }, &digits[length..]))

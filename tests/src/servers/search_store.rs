@@ -25,9 +25,9 @@ use super::certificates::Certificates;
 use super::process::{Process, free_address};
 use super::{elasticsearch, opensearch};
 
-const START_TIMEOUT: Duration = Duration::from_secs(180);
+const START_TIMEOUT: Duration = Duration::from_mins(3);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 /// The folders that it may write to.
 const WRITABLE: [&str; 5] = ["home/config", "data", "logs", "temporary", "snapshots"];

@@ -73,8 +73,8 @@ impl Field {
     #[rustfmt::skip]
     fn of(name: &str) -> Self {
         match name {
-            "ci" => Self::ClientAddress,
-            "cp" => Self::ClientPort,
+            "ci" | "[src]" => Self::ClientAddress,
+            "cp" | "[src_port]" => Self::ClientPort,
             "t" | "tr" => Self::Time,
             "T" | "Tl" | "trg" | "trl" => Self::TimeZoned,
             "Ts" => Self::TimeUnix,
@@ -113,7 +113,7 @@ impl Field {
             "HU" | "HP" | "HPO" => Self::Uri,
             "HQ" => Self::Text("url.query"),
             "HV" => Self::Version,
-            "ID" => Self::Text("http.request.id"),
+            "ID" | "[unique-id]" => Self::Text("http.request.id"),
             "H" | "pid" => Self::Ignored,
             "sslv" => Self::TlsVersion,
             "sslc" => Self::Text("tls.cipher"),
@@ -124,9 +124,6 @@ impl Field {
             "[ssl_c_ca_err]" => Self::Long("haproxy.connections.ssl_c_ca_err"),
             "[ssl_fc_is_resumed]" => Self::Flag("tls.resumed"),
             "[ssl_fc_sni]" => Self::Text("tls.client.server_name"),
-            "[unique-id]" => Self::Text("http.request.id"),
-            "[src]" => Self::ClientAddress,
-            "[src_port]" => Self::ClientPort,
             _ if name.contains("req.hdr(host)") || name.contains("hdr(host)") => Self::Text("url.domain"),
             _ if name.to_ascii_lowercase().contains("hdr(user-agent)") => Self::Text("user_agent.original"),
             _ if name.to_ascii_lowercase().contains("hdr(referer)") => Self::Text("http.request.referrer"),
