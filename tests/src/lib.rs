@@ -4,6 +4,7 @@
 pub mod lab;
 pub mod program;
 pub mod servers;
+pub mod shipping;
 pub mod shop;
 pub mod site;
 pub mod small_disk;
