@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod backup_tool;
 pub mod catalog;
+pub mod logs;
 pub mod memory;
 pub mod objects;
 pub mod snapshot;
@@ -40,6 +41,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "schedule", run: words::schedule },
     Target { name: "snapshot", run: snapshot::sealed },
     Target { name: "tool_metadata", run: backup_tool::metadata },
+    Target { name: "spool", run: logs::spool },
+    Target { name: "syslog_stream", run: logs::stream },
     Target { name: "units", run: words::units },
     Target { name: "xbstream", run: xbstream::stream },
 ];

@@ -27,7 +27,7 @@ def test_a_restore_on_a_scratch_host_has_every_row_of_the_moment():
     backup()
     scratch = "scratch"
     lab.docker("cp", str(lab.CACHE / "holdfast.deb"), f"{scratch}:/var/cache/holdfast.deb")
-    lab.docker("cp", str(lab.CACHE / "identity.txt"), f"{scratch}:/root/identity.txt")
+    lab.docker("cp", str(lab.CACHE / "identity.txt"), f"{scratch}:/run/identity.txt")
     lab.run(scratch, "dpkg -i /var/cache/holdfast.deb && test -e /etc/holdfast/depot-key || "
             "ssh-keygen -q -t ed25519 -N '' -f /etc/holdfast/depot-key")
     key = lab.run(scratch, "cat /etc/holdfast/depot-key.pub")
@@ -42,7 +42,7 @@ path = "/"
 key-file = "/etc/holdfast/depot-key"
 known-hosts = "/etc/holdfast/known_hosts"
 """)
-    lab.run(scratch, "systemctl stop scratch-db 2>/dev/null; rm -rf /srv/restored && restore --identity /root/identity.txt "
+    lab.run(scratch, "systemctl stop scratch-db 2>/dev/null; rm -rf /srv/restored && restore --identity /run/identity.txt "
             "--job db --latest --prepare --target /srv/restored", timeout=600)
     lab.run(scratch, "chown -R mysql: /srv/restored && systemd-run --collect --unit scratch-db mariadbd --no-defaults --user=mysql "
             "--datadir=/srv/restored --socket=/srv/restored/sock --skip-networking")
@@ -56,7 +56,7 @@ known-hosts = "/etc/holdfast/known_hosts"
 
 def test_the_web_root_is_backed_up_and_comes_back_the_same():
     lab.run("web1", "backupctl now site", timeout=120)
-    lab.run("scratch", "rm -rf /srv/site && restore --identity /root/identity.txt --job site --host web1 --latest --target /srv/site",
+    lab.run("scratch", "rm -rf /srv/site && restore --identity /run/identity.txt --job site --host web1 --latest --target /srv/site",
             timeout=120)
     names = "cd %s && find . -type f -exec sha256sum {} + | sort"
     assert lab.run("scratch", names % "/srv/site") == lab.run("web1", names % "/var/lib/wordpress/wp-content")

@@ -5,6 +5,7 @@ pub mod lab;
 pub mod oracle;
 pub mod program;
 pub mod servers;
+pub mod shipping;
 pub mod shop;
 pub mod site;
 pub mod small_disk;

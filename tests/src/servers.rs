@@ -10,4 +10,5 @@ pub mod opensearch;
 pub mod process;
 pub mod search_store;
 pub mod sshd;
+pub mod store_proxy;
 pub mod versitygw;

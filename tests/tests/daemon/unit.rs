@@ -13,8 +13,8 @@ const EXPOSURE_MAX: &str = "30";
 fn unit(folder: &Path) -> String {
     let packaged = include_str!("../../../backupd/systemd/backupd.service");
     let built = program("backupd").display().to_string();
-    let lines = packaged.lines().filter(|line| !line.starts_with("Documentation="));
-    let text: String = lines.map(|line| format!("{line}\n")).collect();
+    let is_kept = |line: &&str| !line.starts_with("Documentation=");
+    let text: String = packaged.split_inclusive('\n').filter(is_kept).collect();
     assert!(text.contains("ExecStart=/usr/bin/backupd "), "{text}");
     let path = folder.join("backupd.service");
     fs::write(&path, text.replace("/usr/bin/backupd", &built)).unwrap();

@@ -6,15 +6,17 @@ use serde_json::{Value, json};
 use tests::servers::search_store::{ENGINES, Engine, SearchStore, Secured};
 
 /// Sends a request to a test's store, as its administrator or as its shipper.
+#[expect(clippy::type_complexity, reason = "a closure has no name to give")]
 pub fn reach(
     store: &SearchStore,
     is_shipper: bool,
 ) -> Store<impl Fn(&str, &str, Option<&[u8]>) -> anyhow::Result<Answer>> {
     Store::new(move |method: &str, path: &str, body: Option<&[u8]>| {
         let body = std::str::from_utf8(body.unwrap_or_default())?;
-        let (status, answer) = match is_shipper {
-            true => store.shipper(method, path, body)?,
-            false => store.request(method, path, body)?,
+        let (status, answer) = if is_shipper {
+            store.shipper(method, path, body)?
+        } else {
+            store.request(method, path, body)?
         };
         Ok((status, serde_json::to_vec(&answer)?))
     })
