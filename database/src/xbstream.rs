@@ -35,7 +35,7 @@ pub const OPEN_FILES_MAX: usize = 16_384;
 const MAGIC: &[u8; 8] = b"XBSTCK01";
 const HEAD_LENGTH: usize = 14;
 /// How much is read before its checksum is taken, in bytes.
-const PIECE_LENGTH: usize = 512 << 10;
+const PIECE_LENGTH: u64 = 512 << 10;
 /// The chunk may be skipped by who does not know its kind.
 const FLAG_IGNORABLE: u8 = 1;
 /// The file replaces one of the same name that came before (MariaDB: a table that changed during
@@ -79,11 +79,11 @@ impl<R: Read> Reader<R> {
         self.at
     }
 
-    /// The next chunk, or `None` at the end of a whole stream. A payload replaces what was in
-    /// `payload`, which grows to the longest chunk and is best used again; a chunk without one leaves
-    /// it as it is.
+    /// The next chunk, or `None` at the end of a whole stream. The payload replaces what was in
+    /// `payload`, which grows to the longest chunk and is best used again.
     pub fn next(&mut self, payload: &mut Vec<u8>) -> Result<Option<Chunk>, StreamError> {
         loop {
+            payload.clear();
             let Some(head) = self.read_head()? else { return self.finish() };
             match (self.tool, head.kind) {
                 (_, b'P') => return self.read_payload(head, payload).map(Some),
@@ -254,25 +254,25 @@ impl<R: Read> Reader<R> {
     }
 
     /// Reads a body in pieces that are still in the processor's cache when their checksum is taken.
-    /// The buffer keeps what it held and is written over: it is filled with zeros only where it grows.
     fn read_body(
         &mut self,
         length: u64,
         body: &mut Vec<u8>,
         checksum: &mut crc32fast::Hasher,
     ) -> Result<(), StreamError> {
-        body.reserve((length as usize).saturating_sub(body.len()));
-        let mut start = 0;
-        while start < length as usize {
-            let end = (start + PIECE_LENGTH).min(length as usize);
-            if body.len() < end {
-                body.resize(end, 0);
+        body.clear();
+        body.reserve(length as usize);
+        while (body.len() as u64) < length {
+            let start = body.len();
+            let wanted = PIECE_LENGTH.min(length - start as u64);
+            let outcome = (&mut self.inner).take(wanted).read_to_end(body);
+            self.at += (body.len() - start) as u64;
+            match outcome {
+                Ok(count) if count as u64 == wanted => checksum.update(&body[start..]),
+                Ok(_) => return Err(StreamError::Cut { at: self.at }),
+                Err(source) => return Err(StreamError::Io { at: self.at, source }),
             }
-            self.fill_all(&mut body[start..end])?;
-            checksum.update(&body[start..end]);
-            start = end;
         }
-        body.truncate(length as usize);
         Ok(())
     }
 
