@@ -165,6 +165,22 @@ pub enum FormatName {
     MysqlSlow,
     /// The error log of MySQL, Percona Server and MariaDB.
     MysqlError,
+    /// PHP's `error_log`.
+    PhpError,
+    /// The log of `php-fpm` itself.
+    PhpFpm,
+    /// `slowlog` of a pool of `php-fpm`.
+    PhpSlow,
+    /// `access.log` of a pool of `php-fpm`.
+    PhpAccess,
+    /// ProxySQL's own log.
+    Proxysql,
+    /// lsyncd's own log.
+    Lsyncd,
+    /// The log of Galera's arbitrator.
+    Garbd,
+    /// Files that syslog writes, such as `/var/log/syslog`, `auth.log` and Debian's `haproxy.log`.
+    Syslog,
 }
 
 impl FormatName {
@@ -177,6 +193,14 @@ impl FormatName {
             Self::Haproxy => Format::haproxy(),
             Self::MysqlSlow => Format::MysqlSlow,
             Self::MysqlError => Format::MysqlError,
+            Self::PhpError => Format::PhpError,
+            Self::PhpFpm => Format::PhpFpm,
+            Self::PhpSlow => Format::PhpSlow,
+            Self::PhpAccess => Format::PhpAccess,
+            Self::Proxysql => Format::Proxysql,
+            Self::Lsyncd => Format::Lsyncd,
+            Self::Garbd => Format::Garbd,
+            Self::Syslog => Format::syslog(),
         })
     }
 }

@@ -294,6 +294,11 @@ fn hole(base: Option<&Base>, missing: &GtidSet, to: Option<DateTime<Utc>>) -> Fa
         (None, None) => String::new(),
     };
     let hint = match (to, base) {
+        // MariaDB logs whole seconds: a time within the one that the backup ended in is before it.
+        (Some(to), Some(base)) if to <= base.head.ended => format!(
+            "what comes before is of the second that the backup ended in: take that as it is, `--snapshot {}`",
+            base.head.id
+        ),
         (Some(to), _) => {
             format!("what comes before can be restored: `--point-in-time {}`", shown(to))
         }
