@@ -36,6 +36,8 @@ const FOLDERS: [&str; 6] = ["pack", "snapshot", "condemned", "keep", "log", "lea
 struct Description {
     format: u32,
     id: String,
+    #[serde(default)]
+    created: String,
 }
 
 /// A committed snapshot, as a listing shows it.
@@ -54,6 +56,7 @@ pub struct SnapshotInfo {
 pub struct Depot {
     name: String,
     id: String,
+    created: Option<DateTime<Utc>>,
     store: Store,
     stop: Stop,
     backoff: Backoff,
@@ -156,8 +159,9 @@ impl Depot {
             }
             Err(error) => return Err(explain(error)),
         };
-        let id = parse_description(&text)?.id;
-        Ok(Self { name: name.to_owned(), id, store, stop, backoff })
+        let Description { id, created, .. } = parse_description(&text)?;
+        let created = DateTime::parse_from_rfc3339(&created).ok().map(|time| time.to_utc());
+        Ok(Self { name: name.to_owned(), id, created, store, stop, backoff })
     }
 
     /// Makes the folders and the description of a new depot; completes one that was begun. Run by
@@ -194,6 +198,11 @@ impl Depot {
     /// Its own id, from `depot.toml`.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// When it was made, by the clock of who made it; `None` if its description does not say so.
+    pub fn created(&self) -> Option<DateTime<Utc>> {
+        self.created
     }
 
     /// The store below.

@@ -386,6 +386,24 @@ fn a_depot_that_missed_runs_is_caught_up() {
 }
 
 #[test]
+fn a_depot_that_missed_the_very_first_run_is_caught_up_and_a_newer_one_is_not() {
+    let bench = Bench::new();
+    let (one, newer) = (new_depot("one"), new_depot("newer"));
+    let store = Store::Memory(MemoryStore::default());
+    let text =
+        format!("format = 1\nid = \"{}\"\ncreated = \"2026-11-22T00:00:00Z\"\n", "a".repeat(32));
+    store.create("depot.toml", Body::Bytes(text.as_bytes())).expect("describe");
+    let older = Arc::new(Depot::init_store("older", store).expect("complete"));
+    let tree = random_tree(16);
+    let missed = bench.backup(1, &tree, std::slice::from_ref(&one)).expect("one only");
+    let second = bench.backup(2, &tree, &[one, older.clone(), newer.clone()]).expect("all");
+    let caught_up: Vec<u64> = second.depots.iter().map(|depot| depot.caught_up).collect();
+    assert_eq!(caught_up, [0, 1, 0]);
+    assert!(bench.restore(&older, &missed.id).expect("restore the missed one") == tree);
+    assert!(bench.restore(&newer, &missed.id).is_err());
+}
+
+#[test]
 fn a_torn_pack_is_put_again_and_may_be_swept() {
     let bench = Bench::new();
     let depot = new_depot("main");

@@ -222,7 +222,8 @@ impl SnapshotWriter {
         count
     }
 
-    /// What `source` has whole and `target` has not, after the last one that `target` has whole.
+    /// What `source` has whole and `target` has not, after the last one that `target` has whole; of a
+    /// target that has none, since it was made: what is older was never meant for it.
     fn missed(source: &Target, target: &Target, commit: &Commit) -> Result<Vec<SnapshotId>> {
         let mine = |id: &SnapshotId| {
             id.job == commit.id.job && id.host == commit.id.host && *id < commit.id
@@ -232,10 +233,13 @@ impl SnapshotWriter {
             Ok(snapshots.filter(mine).collect())
         };
         let have = ids(target)?;
-        let Some(last) = have.iter().rev().find(|id| target.depot.needs(id).is_ok()) else {
-            return Ok(Vec::new());
+        let last = have.iter().rev().find(|id| target.depot.needs(id).is_ok());
+        let created = target.depot.created();
+        let is_missed = |id: &SnapshotId| match last {
+            Some(last) => id > last,
+            None => created.is_some_and(|created| id.time >= created),
         };
-        Ok(ids(source)?.into_iter().filter(|id| id > last).collect())
+        Ok(ids(source)?.into_iter().filter(is_missed).collect())
     }
 
     fn copy_snapshot(&self, source: &Target, target: &Target, id: &SnapshotId) -> Result<()> {
