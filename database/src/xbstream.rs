@@ -35,7 +35,7 @@ pub const OPEN_FILES_MAX: usize = 16_384;
 const MAGIC: &[u8; 8] = b"XBSTCK01";
 const HEAD_LENGTH: usize = 14;
 /// How much is read before its checksum is taken, in bytes.
-const PIECE_LENGTH: u64 = 512 << 10;
+const PIECE_LENGTH: usize = 512 << 10;
 /// The chunk may be skipped by who does not know its kind.
 const FLAG_IGNORABLE: u8 = 1;
 /// The file replaces one of the same name that came before (MariaDB: a table that changed during
@@ -83,8 +83,10 @@ impl<R: Read> Reader<R> {
     /// `payload`, which grows to the longest chunk and is best used again.
     pub fn next(&mut self, payload: &mut Vec<u8>) -> Result<Option<Chunk>, StreamError> {
         loop {
-            payload.clear();
             let Some(head) = self.read_head()? else { return self.finish() };
+            if !matches!(head.kind, b'P' | b'S') {
+                payload.clear();
+            }
             match (self.tool, head.kind) {
                 (_, b'P') => return self.read_payload(head, payload).map(Some),
                 (_, b'E') => return self.end(head).map(Some),
@@ -260,18 +262,11 @@ impl<R: Read> Reader<R> {
         body: &mut Vec<u8>,
         checksum: &mut crc32fast::Hasher,
     ) -> Result<(), StreamError> {
-        body.clear();
-        body.reserve(length as usize);
-        while (body.len() as u64) < length {
-            let start = body.len();
-            let wanted = PIECE_LENGTH.min(length - start as u64);
-            let outcome = (&mut self.inner).take(wanted).read_to_end(body);
-            self.at += (body.len() - start) as u64;
-            match outcome {
-                Ok(count) if count as u64 == wanted => checksum.update(&body[start..]),
-                Ok(_) => return Err(StreamError::Cut { at: self.at }),
-                Err(source) => return Err(StreamError::Io { at: self.at, source }),
-            }
+        // What is in it from before is written over: only what it grows by is filled with zeros.
+        body.resize(length as usize, 0);
+        for piece in body.chunks_mut(PIECE_LENGTH) {
+            self.fill_all(piece)?;
+            checksum.update(piece);
         }
         Ok(())
     }

@@ -24,12 +24,41 @@ const HASTY_LOSS_PERCENT: usize = 4;
 const TRIAL_EVERY: u32 = 64;
 /// Shorter blocks are ends of files and small files: nothing is learnt from them.
 const TRIAL_BYTES_MIN: usize = 64 << 10;
+/// Of how many files it is remembered: more than a backup tool usually has threads.
+const LEARNT_FILES: usize = 8;
 
 /// Compresses blocks, and learns as it goes which effort a file is worth. One for each thread.
 pub struct Compression {
     thorough: Compressor<'static>,
     hasty: Option<Compressor<'static>>,
     trial: Vec<u8>,
+    learnt: Lessons,
+}
+
+/// What was learnt of the files that came last: several come at once, a piece of each in turn.
+#[derive(Default)]
+struct Lessons {
+    files: [Learnt; LEARNT_FILES],
+    next: usize,
+}
+
+impl Lessons {
+    fn of(&mut self, file: u64) -> &mut Learnt {
+        let slot = self.files.iter().position(|known| known.file == Some(file));
+        let slot = slot.unwrap_or_else(|| {
+            let slot = self.next;
+            self.next = (slot + 1) % LEARNT_FILES;
+            // The second block decides: many files have but one.
+            self.files[slot] = Learnt { file: Some(file), is_hasty: false, blocks_to_trial: 1 };
+            slot
+        });
+        &mut self.files[slot]
+    }
+}
+
+/// Which effort a file is worth.
+#[derive(Clone, Copy, Default)]
+struct Learnt {
     file: Option<u64>,
     is_hasty: bool,
     blocks_to_trial: u32,
@@ -43,9 +72,7 @@ impl Compression {
             thorough: Compressor::new(level).context("prepare zstd")?,
             hasty,
             trial: Vec::new(),
-            file: None,
-            is_hasty: false,
-            blocks_to_trial: 0,
+            learnt: Lessons::default(),
         })
     }
 
@@ -74,21 +101,18 @@ impl Compression {
         let Some(hasty) = self.hasty.as_mut().filter(|_| block.len() >= TRIAL_BYTES_MIN) else {
             return self.thorough.compress_to_buffer(block, into).context("compress block");
         };
-        if self.file != Some(file) {
-            // The second block decides: many files have but one.
-            (self.file, self.is_hasty, self.blocks_to_trial) = (Some(file), false, 1);
-        }
-        if self.blocks_to_trial > 0 {
-            self.blocks_to_trial -= 1;
-            let compressor = if self.is_hasty { hasty } else { &mut self.thorough };
+        let known = self.learnt.of(file);
+        if known.blocks_to_trial > 0 {
+            known.blocks_to_trial -= 1;
+            let compressor = if known.is_hasty { hasty } else { &mut self.thorough };
             return compressor.compress_to_buffer(block, into).context("compress block");
         }
         self.trial.resize(into.len(), 0);
         let quick =
             hasty.compress_to_buffer(block, &mut self.trial[..]).context("compress block")?;
         let least = self.thorough.compress_to_buffer(block, into).context("compress block")?;
-        self.is_hasty = quick.min(block.len()) * 100 <= least * (100 + HASTY_LOSS_PERCENT);
-        self.blocks_to_trial = TRIAL_EVERY;
+        known.is_hasty = quick.min(block.len()) * 100 <= least * (100 + HASTY_LOSS_PERCENT);
+        known.blocks_to_trial = TRIAL_EVERY;
         Ok(least)
     }
 }
@@ -150,7 +174,7 @@ mod tests {
             }
             used += stored;
         }
-        (used, compression.is_hasty)
+        (used, compression.learnt.files[0].is_hasty)
     }
 
     fn thorough(content: &[u8]) -> usize {
@@ -177,6 +201,23 @@ mod tests {
     fn what_does_not_shrink_is_stored_raw_and_hurried() {
         let content: Vec<u8> = std::iter::repeat_with(rand::random).take(BLOCK * 4).collect();
         assert_eq!(packed(1, &content), (content.len(), true));
+    }
+
+    #[test]
+    fn files_that_come_in_turn_do_not_disturb_each_other() {
+        let (hurried, text) = (numbers(BLOCK * 40), prose(BLOCK * 40));
+        let mut compression = Compression::new(1).unwrap();
+        let mut buffer = Vec::new();
+        let mut stored = [0, 0];
+        for (a, b) in hurried.chunks(BLOCK).zip(text.chunks(BLOCK)) {
+            stored[0] += compression.pack(1, a, &mut buffer, 0).unwrap();
+            stored[1] += compression.pack(2, b, &mut buffer, 0).unwrap();
+        }
+        assert_eq!(stored, [packed(1, &hurried).0, packed(1, &text).0]);
+        assert_eq!(
+            [0, 1].map(|slot: usize| compression.learnt.files[slot].is_hasty),
+            [true, false]
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::time::SystemTime;
 
 use serde::Deserialize;
 
+mod direct;
 pub mod directory;
 mod error;
 pub mod flaky;
@@ -24,6 +25,7 @@ mod name;
 pub mod s3;
 pub mod sftp;
 
+pub use direct::ALIGNMENT;
 pub use error::StoreError;
 pub use name::check_name;
 

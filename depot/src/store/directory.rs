@@ -6,7 +6,7 @@
 //! shares do not and are refused with a hint.
 
 use std::fs::{self, DirBuilder, File, Metadata};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -15,6 +15,7 @@ use chassis::durable::{self, DurableError, NewFile};
 use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
 
+use super::direct::DirectWriter;
 use super::input::Input;
 use super::limit::UploadLimit;
 use super::name::{folder_of, is_segment, join};
@@ -23,7 +24,7 @@ use super::{Body, LISTING_OBJECTS_MAX, OBJECT_BYTES_MAX, ObjectInfo, StoreError,
 /// Objects are never changed; their mode says so.
 const OBJECT_MODE: u32 = 0o440;
 const FOLDER_MODE: u32 = 0o750;
-const PIECE_BYTES: usize = 1 << 20;
+const PIECE_BYTES: usize = 4 << 20;
 
 /// `[depots.NAME.directory]`
 #[derive(Clone, Debug, Deserialize)]
@@ -57,15 +58,16 @@ impl DirectoryStore {
             return Err(StoreError::exists(name));
         }
         let folder = path.parent().expect("a name is below the root");
-        let mut file =
+        let file =
             NewFile::create(folder, OBJECT_MODE).map_err(|error| not_created(name, error))?;
+        let mut writer = DirectWriter::new(file.file());
         loop {
             let piece = input.next(self.limit.piece(PIECE_BYTES))?;
             if piece.is_empty() {
                 break;
             }
             self.limit.take(piece.len());
-            file.write_all(piece).map_err(|error| failure("write", name, error))?;
+            writer.write_all(piece).map_err(|error| failure("write", name, error))?;
         }
         file.publish(&path).map_err(|error| not_created(name, error))
     }

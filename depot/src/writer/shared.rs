@@ -344,9 +344,9 @@ impl Stages {
                 threads.push(spawn("ship", run)?);
             }
         }
-        let (permits, permits_out) = bounded(SEALED_MAX);
+        let (buffers, buffers_out) = bounded(SEALED_MAX);
         for _ in 0..SEALED_MAX {
-            permits.send(()).expect("there is room for all permits");
+            buffers.send(Vec::new()).expect("there is room for all buffers");
         }
         for _ in 0..SEALERS {
             let sealer = ship::Sealer {
@@ -354,7 +354,7 @@ impl Stages {
                 recipients: options.recipients.clone(),
                 input: packs.clone(),
                 targets: targets.clone(),
-                permits: (permits.clone(), permits_out.clone()),
+                buffers: (buffers.clone(), buffers_out.clone()),
             };
             let shared = shared.clone();
             threads.push(spawn("seal", move || finish_stage(&shared, || sealer.seal_all()))?);

@@ -11,18 +11,21 @@ use super::shared::{FullPack, Shared, lock};
 use crate::crypt::Recipients;
 use crate::manifest::PackLine;
 use crate::names::Sha256;
-use crate::store::Body;
+use crate::store::{ALIGNMENT, Body};
 
-/// An encrypted pack on its way. Its permit goes back when nobody holds it any more.
+/// An encrypted pack on its way. Its buffer goes back when nobody holds it any more.
 pub struct Sealed {
     line: PackLine,
-    bytes: Vec<u8>,
-    permit: Sender<()>,
+    /// The pack, from `start` on, where a store can write it directly.
+    buffer: Vec<u8>,
+    start: usize,
+    free: Sender<Vec<u8>>,
 }
 
 impl Drop for Sealed {
     fn drop(&mut self) {
-        let _ = self.permit.try_send(()); // There is room: it was taken out before.
+        // There is room: it was taken out before.
+        let _ = self.free.try_send(std::mem::take(&mut self.buffer));
     }
 }
 
@@ -32,7 +35,9 @@ pub struct Sealer {
     pub recipients: Recipients,
     pub input: Receiver<FullPack>,
     pub targets: Vec<Sender<Arc<Sealed>>>,
-    pub permits: (Sender<()>, Receiver<()>),
+    /// The buffers for sealed packs: as many as may be on their way. Used again, because new memory
+    /// costs more than what is written to it.
+    pub buffers: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
 }
 
 impl Sealer {
@@ -42,8 +47,8 @@ impl Sealer {
             if self.shared.has_failed() || self.shared.stop.is_stopped() {
                 continue; // Drained, so that the collector does not wait for ever.
             }
-            self.permits.1.recv().context("wait for a sealed pack to be shipped")?;
-            let sealed = Arc::new(self.seal(&pack)?);
+            let buffer = self.buffers.1.recv().context("wait for a sealed pack to be shipped")?;
+            let sealed = Arc::new(self.seal(&pack, buffer)?);
             self.shared.seal_pack(pack.number, sealed.line);
             self.shared.give_back(pack.payload);
             for target in &self.targets {
@@ -53,13 +58,17 @@ impl Sealer {
         Ok(())
     }
 
-    fn seal(&self, pack: &FullPack) -> Result<Sealed> {
-        let room = pack.payload.len() + pack.payload.len() / 2048 + 4096;
-        let mut writer = self.recipients.encrypt(Vec::with_capacity(room))?;
+    fn seal(&self, pack: &FullPack, mut buffer: Vec<u8>) -> Result<Sealed> {
+        buffer.clear();
+        buffer.reserve(pack.payload.len() + pack.payload.len() / 2048 + 4096 + ALIGNMENT);
+        let start = buffer.as_ptr().align_offset(ALIGNMENT);
+        buffer.resize(start, 0);
+        let mut writer = self.recipients.encrypt(buffer)?;
         writer.write_all(&pack.payload).context("encrypt pack")?;
-        let bytes = writer.finish().context("encrypt pack")?;
-        let line = PackLine { pack: Sha256::of(&bytes), size: bytes.len() as u64 };
-        Ok(Sealed { line, bytes, permit: self.permits.0.clone() })
+        let buffer = writer.finish().context("encrypt pack")?;
+        let bytes = &buffer[start..];
+        let line = PackLine { pack: Sha256::of(bytes), size: bytes.len() as u64 };
+        Ok(Sealed { line, buffer, start, free: self.buffers.0.clone() })
     }
 }
 
@@ -70,9 +79,13 @@ pub fn ship(shared: &Shared, index: usize, input: &Receiver<Arc<Sealed>>) {
         if !target.is_well() || shared.has_failed() || shared.stop.is_stopped() {
             continue;
         }
-        let Sealed { line, bytes, .. } = &*sealed;
-        let put =
-            target.depot.put(&line.pack.pack_object(), Body::Bytes(bytes), line.size, line.pack);
+        let Sealed { line, buffer, start, .. } = &*sealed;
+        let put = target.depot.put(
+            &line.pack.pack_object(),
+            Body::Bytes(&buffer[*start..]),
+            line.size,
+            line.pack,
+        );
         match put {
             Ok(()) => {
                 lock(&target.packs).insert(line.pack, line.size);
