@@ -23,7 +23,7 @@ use depot::names::{JobName, SnapshotId};
 use depot::writer::{Report, SnapshotWriter, WriterOptions};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Job, Source};
+use crate::config::{Config, Job, Mode, Source};
 use crate::report::{DepotResult, Outcome, RunReport};
 use crate::source::files::{TreeSummary, backup_tree};
 use crate::state::JobState;
@@ -81,6 +81,7 @@ pub fn run_job(
     let _lock = state.lock(name)?;
     let run_stop = stop.child();
     let run = Run { config, name, job, options, state: &state, stop: &run_stop, progress };
+    expect_as_before(job, &state, progress);
     tracing::info!(job = %name, "run starts");
     let started = Utc::now();
     // A panic is a bug of ours, and its message is on standard error. It must not keep the hooks from undoing what
@@ -318,6 +319,19 @@ pub fn kind_of(job: &Job) -> SnapshotKind {
     match job.source() {
         Source::Files(_) => SnapshotKind::Files,
         Source::Database(_) | Source::Log(_) => SnapshotKind::Database,
+    }
+}
+
+/// What is shown as the time left goes by the size of the last good backup. An increment by LSN says nothing of the
+/// next one, nor of a full one.
+fn expect_as_before(job: &Job, state: &JobState, progress: &Progress) {
+    let is_whole_each_time = match job.source() {
+        Source::Files(_) => true,
+        Source::Database(database) => database.mode == Mode::Blocks,
+        Source::Log(_) => false,
+    };
+    if is_whole_each_time && let Some(last) = state.history().last_good {
+        progress.expect_bytes(last.bytes);
     }
 }
 
