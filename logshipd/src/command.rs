@@ -15,6 +15,7 @@ use crate::client;
 use crate::config::{CONFIG_PATH, Config};
 use crate::daemon;
 use crate::dashboards;
+use crate::discover::discover;
 use crate::fault::Fault;
 use crate::pipeline::FileStatus;
 use crate::setup;
@@ -51,6 +52,12 @@ pub enum Command {
     },
     /// Check the configuration
     Check,
+    /// Show which logs this host has by the configuration of its servers, and why
+    Discover {
+        /// Where the file system of the host begins
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: PathBuf,
+    },
     /// Show how an entry would be taken apart and what would be sent; ends with 3 if its format does not fit
     Explain(explain::ExplainArguments),
     /// Send again what the store refused and was set aside
@@ -89,6 +96,13 @@ pub fn run(arguments: &Arguments) -> Result<Exit> {
             exit
         }
         Command::Check => Config::load(&arguments.config).map(|_| Exit::Done),
+        Command::Discover { root } => print(|out| {
+            let found = discover(root);
+            if arguments.json {
+                return out.json(&found);
+            }
+            write!(out, "{found}").context("write standard output")
+        }),
         Command::Explain(explained) => explain::run(explained, arguments.json),
         Command::Replay => replay::run(&Config::load(&arguments.config)?, arguments.json),
         Command::Setup(options) => set_up(arguments, options),

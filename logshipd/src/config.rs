@@ -54,6 +54,9 @@ pub struct Config {
     /// What must not leave the host.
     #[serde(default)]
     pub privacy: crate::parse::Privacy,
+    /// Look for logs in the configuration of the servers of this host. If it is not said: where no source is given.
+    /// A file that a source names as well is read as the source says.
+    pub discover: Option<bool>,
     /// The log files.
     #[serde(default, rename = "source")]
     pub sources: Vec<Source>,
@@ -215,6 +218,11 @@ impl Config {
             chassis::config::placed(&name, &text, &key, failure)
         })?;
         Ok(config)
+    }
+
+    /// Whether logs are looked for.
+    pub fn discovers(&self) -> bool {
+        self.discover.unwrap_or(self.sources.is_empty())
     }
 
     /// Paths of secrets and certificates are relative to the file.

@@ -20,6 +20,7 @@ use crate::client::Client;
 use crate::compose::Shape;
 use crate::config::Config;
 use crate::deliver::{Counts, Delivery};
+use crate::discover::{Warning, discover};
 use crate::fault::Fault;
 use crate::follow::{Follow, Watched};
 use crate::gzip::Gzip;
@@ -169,6 +170,25 @@ fn sources(config: &Config) -> Result<(Vec<Watched>, Vec<Shape>)> {
         let format = source.format.format();
         let namespace = source.namespace.as_deref().unwrap_or(&config.namespace);
         shapes.push(Shape::new(format, source.dataset.clone(), namespace, &config.host));
+    }
+    if !config.discovers() {
+        return Ok((watched, shapes));
+    }
+    let found = discover(Path::new("/"));
+    for Warning { origin, problem } in &found.warnings {
+        tracing::warn!(place = %text::escaped(&origin.to_string()), "{}", text::escaped(problem));
+    }
+    for source in found.sources {
+        let pattern = match Pattern::parse(&source.pattern) {
+            Ok(pattern) => pattern,
+            Err(error) => {
+                tracing::warn!("a log is left out: {}", text::escaped(&error.to_string()));
+                continue;
+            }
+        };
+        tracing::info!(dataset = source.dataset, "found {}", text::escaped(&source.pattern));
+        watched.push(Watched { patterns: vec![pattern], rotated_dirs: Vec::new() });
+        shapes.push(Shape::new(source.format, None, &config.namespace, &config.host));
     }
     Ok((watched, shapes))
 }

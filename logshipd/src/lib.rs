@@ -1,6 +1,7 @@
 //! `logshipd`: ships the logs of the whole stack to Elasticsearch or OpenSearch, each line once.
 //!
 //! # Layout
+//! - `discover`: which logs there are, by the configuration of their servers
 //! - `document`, `parse`: from an entry of a log to a JSON document
 //! - `paths`, `identity`, `input`, `life`, `follow`: which files there are, which is which, and their entries
 //! - `checkpoint`: how far every file is shipped
@@ -21,6 +22,7 @@ pub mod config;
 pub mod daemon;
 pub mod dashboards;
 pub mod deliver;
+pub mod discover;
 pub mod document;
 pub mod fault;
 pub mod follow;

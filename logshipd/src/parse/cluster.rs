@@ -154,7 +154,8 @@ pub(super) fn lsyncd_message(text: &[u8], to: &mut Document) {
     let first = lines.until_or_end(b'\n');
     to.text("message", first);
     let files = lines.rest.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).count();
-    if files > 0 {
+    // The lines below the first start are what is left out, not what is synced.
+    if files > 0 && !first.ends_with(b"excluding") {
         to.long("lsyncd.files", files as i64);
     }
     lsyncd_event(first, to);

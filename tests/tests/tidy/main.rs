@@ -23,8 +23,8 @@ mod text;
 const NOT_OURS: [&str; 3] = ["Cargo.lock", "LICENSE-APACHE", "LICENSE-MIT"];
 /// Folders that are not part of the repository, the inputs of fuzzing, which are text by chance, and the lines that
 /// real servers logged.
-const SKIPPED_FOLDERS: [&str; 6] =
-    ["target", "__pycache__", ".state", "node_modules", "corpus", "lines"];
+const SKIPPED_FOLDERS: [&str; 7] =
+    ["goldens", "target", "__pycache__", ".state", "node_modules", "corpus", "lines"];
 /// Hidden names that are part of it; others are skipped.
 const HIDDEN_OURS: [&str; 3] = [".ci", ".gitignore", ".gitattributes"];
 

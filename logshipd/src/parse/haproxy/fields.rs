@@ -144,11 +144,18 @@ impl Field {
             Self::Uri | Self::Request => "request",
             _ => "",
         };
+        let name = |field: &Self| match field {
+            Self::Long(name) | Self::Text(name) | Self::Hexadecimal(name) | Self::Flag(name) => {
+                *name
+            }
+            _ => "",
+        };
         let part_of_request = |field: &Self| {
             matches!(field, Self::Version | Self::Text("http.request.method" | "url.query"))
         };
         self == other && !matches!(self, Self::Ignored | Self::Begin)
             || !key(self).is_empty() && key(self) == key(other)
+            || !name(self).is_empty() && name(self) == name(other)
             || *other == Self::Request && part_of_request(self)
     }
 }
@@ -281,6 +288,14 @@ mod tests {
         assert_eq!(problem("x % y"), FormatProblem::BadVariable(2));
         assert_eq!(problem("%{+Q"), FormatProblem::BadVariable(0));
         assert_eq!(problem("%[a(b"), FormatProblem::BadVariable(0));
+    }
+
+    #[test]
+    fn a_key_is_written_once() {
+        let format = compile("%[ssl_fc_err] %[ssl_fc_err,hex] %ci %[src]").unwrap();
+        let fields: Vec<&Field> = format.elements.iter().map(|element| &element.field).collect();
+        let errors = Field::Long("haproxy.connections.ssl_fc_err");
+        assert_eq!(fields[1..], [&errors, &Field::Ignored, &Field::ClientAddress, &Field::Ignored]);
     }
 
     #[test]
