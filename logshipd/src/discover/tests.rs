@@ -1,3 +1,5 @@
+//! Discovery over trees that look like real hosts.
+
 use std::fs;
 use std::os::unix::fs::symlink;
 
