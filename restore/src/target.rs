@@ -74,7 +74,7 @@ pub struct Target {
     pub found: Found,
     /// Whether everything in it is a restore's.
     pub owned: bool,
-    lock: File,
+    lock: Lock,
     /// The mode of the directory, if it had to be changed to be written into.
     mode_before: Option<Mode>,
 }
@@ -155,6 +155,7 @@ impl Target {
             }
             Err(error) => return Err(error).context("lock the target"),
         }
+        let lock = Lock(lock);
         let (found, left) = look(path, marker, delta)?;
         let owned = match found {
             Found::New => true,
@@ -174,26 +175,26 @@ impl Target {
     /// itself has been restored, or only parts that are in it.
     pub fn finish(&self, is_restored: bool) -> Result<()> {
         // Removing a name changes the time of the directory, which has been restored, as has its mode.
-        let found = fstat(&self.lock).context("look at target")?;
-        let modified = self.lock.metadata().and_then(|root| root.modified());
+        let found = fstat(&self.lock.0).context("look at target")?;
+        let modified = self.lock.0.metadata().and_then(|root| root.modified());
         let mode = Mode::from_raw_mode(found.st_mode & 0o7777);
         let is_closed = !is_root() && !mode.contains(Mode::RWXU);
         if is_closed {
-            fchmod(&self.lock, mode | Mode::RWXU).context("open target for writing")?;
+            fchmod(&self.lock.0, mode | Mode::RWXU).context("open target for writing")?;
         }
         self.root.remove(Path::new(MARKER)).context("remove the mark of an unfinished restore")?;
         let before = self.mode_before.filter(|_| !is_restored);
         if let Some(mode) = before.or(is_closed.then_some(mode)) {
-            fchmod(&self.lock, mode).context("set mode of target")?;
+            fchmod(&self.lock.0, mode).context("set mode of target")?;
         }
         let times = FileTimes::new().set_modified(modified.context("read time of target")?);
-        self.lock.set_times(times).context("set time of target")
+        self.lock.0.set_times(times).context("set time of target")
     }
 
     /// The lock for a program to hold as its standard input: if this process is killed, no other restore works
     /// in the target until that program has ended too.
     pub fn hold(&self) -> Result<Stdio> {
-        Ok(Stdio::from(self.lock.try_clone().context("share the lock of the target")?))
+        Ok(Stdio::from(self.lock.0.try_clone().context("share the lock of the target")?))
     }
 }
 
@@ -212,10 +213,14 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-impl Drop for Target {
+/// A directory that is locked.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
     /// A process that another thread is just starting may still hold the file: closing it would not unlock it.
     fn drop(&mut self) {
-        let _ = flock(&self.lock, FlockOperation::Unlock);
+        let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }
 
