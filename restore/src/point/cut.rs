@@ -280,3 +280,6 @@ impl Window {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
