@@ -178,7 +178,8 @@ proptest! {
                 }
                 Err(Unreachable::Unknown) => {
                     let (Goal::To(one) | Goal::Before(one)) = &goal else { panic!("{goal}") };
-                    prop_assert!(one.number() as usize > there && !is_there(&(one.number() as usize - 1)));
+                    let number = one.number() as usize;
+                    prop_assert!(number > there && !is_there(&(number - 1)));
                 }
             }
         }
