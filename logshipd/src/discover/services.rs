@@ -55,7 +55,10 @@ fn first(tree: &mut Tree, paths: &[&str]) -> Option<Text> {
 
 /// Files by the old and the new notation: `auth,authpriv.*  /var/log/auth.log`, a path on a line of its own in a
 /// filter's block, and `action(type="omfile" file="/var/log/x")`.
+///
+/// Debian writes what `kern.log` and the like have to `syslog` too: a line is shipped once, from there.
 fn rsyslog(text: &Text, format: &Format, found: &mut Found) {
+    let mut catch_all: Option<(&str, Vec<&str>)> = None;
     for (line, content) in text.lines() {
         if content.starts_with(['#', '$']) {
             continue;
@@ -71,8 +74,35 @@ fn rsyslog(text: &Text, format: &Format, found: &mut Found) {
             path.starts_with('/').then_some(path)
         };
         let Some(path) = path.map(|path| path.split(';').next().unwrap_or(path)) else { continue };
+        let selector = content.split_whitespace().next().unwrap_or_default();
+        match &catch_all {
+            None if selector.starts_with("*.*") => catch_all = Some((path, left_out(selector))),
+            Some((all, others)) if is_within(selector, others) => {
+                let problem = format!("`{path}` is a copy of lines of `{all}`: not read");
+                found.elsewhere(text.at(line), problem);
+                continue;
+            }
+            _ => {}
+        }
         found.add(path, Some(format.clone()), "syslog", text.at(line));
     }
+}
+
+/// The facilities that a selector leaves out: `*.*;auth,authpriv.none`.
+fn left_out(selector: &str) -> Vec<&str> {
+    let none = selector.split(';').filter_map(|part| part.strip_suffix(".none"));
+    none.flat_map(|facilities| facilities.split(',')).collect()
+}
+
+/// Whether a selector names facilities, and none of `others`.
+fn is_within(selector: &str, others: &[&str]) -> bool {
+    selector.split(';').all(|part| {
+        part.split_once('.').is_some_and(|(facilities, _)| {
+            facilities.split(',').all(|name| {
+                name.bytes().all(|byte| byte.is_ascii_alphanumeric()) && !others.contains(&name)
+            })
+        })
+    })
 }
 
 fn lsyncd(tree: &mut Tree, found: &mut Found) {

@@ -116,6 +116,7 @@ fn the_formats_of_haproxy_reach_the_files_of_syslog() {
             "etc/rsyslog.conf",
             "module(load=\"imuxsock\")\n*.*;auth,authpriv.none\t\t-/var/log/syslog\n\
              auth,authpriv.*\t/var/log/auth.log\n*.emerg :omusrmsg:*\n\
+             kern.*\t-/var/log/kern.log\nmail,news.err\t/var/log/mail.err\n\
              action(type=\"omfile\" File=\"/var/log/all.log\")\n",
         ),
     ]);
@@ -130,6 +131,11 @@ fn the_formats_of_haproxy_reach_the_files_of_syslog() {
         ]
     );
     assert_eq!(found.warnings.len(), 2, "{found}");
+    let copies = texts(&found.elsewhere);
+    for file in ["kern.log", "mail.err"] {
+        let copy = format!("`/var/log/{file}` is a copy of lines of `/var/log/syslog`: not read");
+        assert!(copies.iter().any(|text| text.ends_with(&copy)), "{copies:?}");
+    }
     let document = parsed(
         &found.sources[3],
         "2026-11-23T13:05:21.461595+00:00 lb2 haproxy[90]: 10.0.0.1:37974 \
